@@ -44,9 +44,7 @@ def btse_message(path: str, nonce: str, body: bytes = b"") -> bytes:
     return path.encode() + nonce.encode() + body
 
 
-def btse_multipart_message(
-    path: str, nonce: str, fields: Mapping[str, str], strategy: MultipartMessage
-) -> bytes:
+def btse_multipart_message(path: str, nonce: str, fields: Mapping[str, str], strategy: MultipartMessage) -> bytes:
     """The bytes BTSE Pay has signed for multipart/form-data, by strategy (docs/providers.md, B6).
 
     `fields`: the text fields in the order they are sent; files are left out.
@@ -76,9 +74,7 @@ def osl_message(app_id: str, timestamp: str) -> bytes:
 
 def osl_sign(key: RSAPrivateKey, app_id: str, timestamp: str) -> str:
     """Base64 of RSA PKCS#1 v1.5 with SHA-256 over `osl_message` (docs/providers.md, O4)."""
-    return base64.b64encode(
-        key.sign(osl_message(app_id, timestamp), PKCS1v15(), hashes.SHA256())
-    ).decode()
+    return base64.b64encode(key.sign(osl_message(app_id, timestamp), PKCS1v15(), hashes.SHA256())).decode()
 
 
 def osl_verify(key: RSAPublicKey, app_id: str, timestamp: str, signature: str) -> bool:

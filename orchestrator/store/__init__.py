@@ -1,0 +1,8 @@
+"""What is remembered: records in, records out. No driver's name leaves this room."""
+
+from orchestrator.store.access import AccessStore
+from orchestrator.store.schedule import ScheduleStore
+from orchestrator.store.sqlite import SqliteDriver
+from orchestrator.store.store import Change, LeaseLost, Store
+
+__all__ = ["AccessStore", "Change", "LeaseLost", "ScheduleStore", "SqliteDriver", "Store"]

@@ -1,0 +1,77 @@
+"""What a database driver does for the store, and the named statements that it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Any, Protocol, TypeVar
+
+from orchestrator.errors import OrchestratorError
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+class Duplicate(OrchestratorError):
+    """A unique index refused a row: somebody else was first."""
+
+
+class Session(Protocol):
+    """Named statements within one transaction."""
+
+    def rows(self, name: str, /, **parameters: Any) -> list[Row]:
+        """The rows that the statement called `name` gives."""
+
+    def run(self, name: str, /, **parameters: Any) -> int:
+        """How many rows the statement called `name` changed. Raises Duplicate."""
+
+
+class Driver(Protocol):
+    """One database."""
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """`work` on one consistent snapshot. Raises StoreUnavailable."""
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """`work` in one write transaction, durable when this returns; all undone when it raises.
+
+        `work` may run in another thread and may be run again: it must do nothing but talk to the session.
+        Raises StoreUnavailable (nothing was stored), Duplicate, or what `work` raises.
+        """
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; the names of the migrations that were applied."""
+
+    def pending_migrations(self) -> list[str]:
+        """The names of the migrations that have not been applied."""
+
+    def close(self) -> None:
+        """Give back connections and threads."""
+
+
+def first(rows: list[Row]) -> Row | None:
+    """The only or first row, if there is one."""
+    return rows[0] if rows else None
+
+
+@cache
+def statements(**marks: str) -> Mapping[str, str]:
+    """queries.sql by statement name, its marks filled for one database."""
+    text = Template(files("orchestrator.store").joinpath("queries.sql").read_text("utf-8")).substitute(marks)
+    parts = _NAME.split(text)[1:]
+    return {name: body.strip().rstrip(";") for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def migrations(**marks: str) -> list[tuple[str, str]]:
+    """The numbered migrations in order: name and SQL, marks filled for one database."""
+    folder = files("orchestrator.store").joinpath("migrations")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [
+        (name.removesuffix(".sql"), Template(folder.joinpath(name).read_text("utf-8")).substitute(marks))
+        for name in names
+    ]

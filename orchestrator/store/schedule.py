@@ -1,0 +1,255 @@
+"""Who works on what, and when: claims, leases, OSL Pay's budget, notifications due, providers' health, heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator.health import ProviderHealth
+from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
+from orchestrator.store import rows
+from orchestrator.store.driver import Driver, Session, first
+
+POLL_SHARE = 0.2
+"""Of OSL Pay's requests, what polls take at most while anything more urgent is due."""
+_SMALLEST_SHARED_BUDGET = 5
+"""From so many requests per second on, polls get one even while more urgent work could use them all."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A due row under lease, with the OSL Pay slot that its step may use."""
+
+    onboarding: Onboarding
+    lane: Lane
+    lease: str
+    slot: int | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms rows are claimed. Times in ms: leases end at `lease_until`, unused slots at `slot_free_at`.
+
+    `room`: how many rows of each lane the worker can take.
+    """
+
+    now: int
+    lease: str
+    lease_until: int
+    slot_free_at: int
+    probe_ms: int
+    room: Mapping[Lane, int]
+
+
+class ScheduleStore:
+    """Claims, slots, deliveries' tries, health and heartbeats."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def set_budget(self, requests_per_second: int) -> None:
+        """As many slots as OSL Pay admits requests in a second."""
+
+        def work(session: Session) -> None:
+            session.run("drop_slots", count=requests_per_second)
+            for number in range(1, requests_per_second + 1):
+                session.run("add_slot", id=number)
+
+        if self._driver.read(lambda session: session.rows("count_slots"))[0]["slots"] != requests_per_second:
+            self._driver.write(work)
+
+    def claim(self, terms: Terms) -> list[Claim]:
+        """Due rows with what they need, the most urgent first; each is leased to `terms.lease`."""
+        return self._driver.write(lambda session: _Claiming(session, terms).all())
+
+    def next_due(self, now: int) -> int | None:
+        """When something can next be claimed (ms), as far as known now; None: nothing waits."""
+        return self._driver.read(lambda session: _next_due(session, now))
+
+    def claim_deliveries(self, now: int, lease: str, lease_until: int, limit: int) -> list[Delivery]:
+        """Due notifications, leased."""
+        found = self._driver.write(
+            lambda session: session.rows("claim_deliveries", now=now, lease=lease, lease_until=lease_until, limit=limit)
+        )
+        return [rows.delivery(row) for row in found]
+
+    def settle_delivery(self, delivery: Delivery, lease: str, now: int) -> None:
+        """What became of a try. When it is over, the next one of the onboarding is due."""
+
+        def work(session: Session) -> None:
+            session.run(
+                "settle_delivery",
+                id=delivery.id,
+                lease=lease,
+                status=delivery.status,
+                due_at=delivery.due_at,
+                attempts=delivery.attempts,
+                last_error=delivery.last_error,
+                delivered_at=delivery.delivered_at,
+            )
+            if delivery.status is not DeliveryStatus.PENDING:
+                session.run("next_delivery", onboarding_id=delivery.onboarding_id, now=now)
+
+        self._driver.write(work)
+
+    def resend_delivery(self, delivery_id: str, now: int) -> bool:
+        """Put a finished notification back in line; False if it is still in line."""
+        return bool(self._driver.write(lambda session: session.run("resend_delivery", id=delivery_id, now=now)))
+
+    def take_slot(self, now: int, holder: str, free_at: int) -> int | None:
+        """One request of OSL Pay's budget for a call outside the worker; None if all are in use."""
+        return self._driver.write(lambda session: _take_slot(session, now, "call", holder, free_at))
+
+    def free_slot(self, slot: int, holder: str, free_at: int) -> None:
+        """The answer was read: the slot is free again at `free_at`."""
+        self._driver.write(lambda session: session.run("free_slot", id=slot, holder=holder, free_at=free_at))
+
+    def health(self, name: str) -> ProviderHealth:
+        """What is known of a provider."""
+        return self._driver.read(lambda session: _health(session, name))
+
+    def beat(self, worker_id: str, now: int, forget_before: int) -> None:
+        """A worker is alive; those silent since `forget_before` are forgotten."""
+
+        def work(session: Session) -> None:
+            session.run("beat", id=worker_id, now=now)
+            session.run("forget_workers", before=forget_before)
+
+        self._driver.write(work)
+
+    def stop_worker(self, worker_id: str) -> None:
+        """A worker stopped cleanly."""
+        self._driver.write(lambda session: session.run("stop_worker", id=worker_id))
+
+    def last_beat(self) -> int | None:
+        """When any worker was last seen."""
+        row = first(self._driver.read(lambda session: session.rows("last_beat")))
+        return None if row is None else row["beat_at"]
+
+    def check_writable(self) -> None:
+        """Raises StoreUnavailable when a write could not be stored."""
+        self._driver.write(lambda session: session.run("stop_worker", id=""))
+
+
+class _Claiming:
+    """One claim transaction."""
+
+    def __init__(self, session: Session, terms: Terms) -> None:
+        self._session = session
+        self._terms = terms
+        self._claims: list[Claim] = []
+
+    def all(self) -> list[Claim]:
+        self._claim_osl()
+        self._claim_btse()
+        self._take(Lane.LOCAL, self._room(Lane.LOCAL))
+        return self._claims
+
+    def _claim_btse(self) -> None:
+        health = _health(self._session, "btse")
+        if health.unhealthy_since is None:
+            self._take(Lane.UPLOAD, self._room(Lane.UPLOAD))
+        elif self._may_probe(health):
+            self._probe(health, (Lane.UPLOAD,))
+
+    def _claim_osl(self) -> None:
+        health = _health(self._session, "osl")
+        if health.unhealthy_since is not None:
+            if self._may_probe(health) and self._free_slots():
+                self._probe(health, OSL_LANES)
+            return
+        budget = self._session.rows("count_slots")[0]["slots"]
+        if budget >= _SMALLEST_SHARED_BUDGET and not self._polls_in_use():
+            self._take(Lane.POLL, min(1, self._room(Lane.POLL), self._free_slots()))
+        for lane in (Lane.CONFIRM, Lane.SHARE):
+            self._take(lane, min(self._room(lane), self._free_slots()))
+        limit = self._free_slots()
+        if self._is_due(Lane.CONFIRM) or self._is_due(Lane.SHARE):
+            limit = min(limit, int(budget * POLL_SHARE) - self._polls_in_use())
+        self._take(Lane.POLL, min(self._room(Lane.POLL), limit))
+
+    def _take(self, lane: Lane, limit: int) -> None:
+        if limit <= 0 or not self._is_due(lane):
+            return
+        terms = self._terms
+        found = self._session.rows(
+            "claim_lane",
+            lane=lane,
+            now=terms.now,
+            lease=terms.lease,
+            lease_until=terms.lease_until,
+            limit=limit,
+        )
+        self._keep([rows.onboarding(row) for row in found], lane)
+
+    def _probe(self, health: ProviderHealth, lanes: tuple[Lane, ...]) -> None:
+        terms = self._terms
+        for last_probed in dict.fromkeys((health.last_probed, None)):
+            for lane in lanes:
+                found = self._session.rows(
+                    "claim_probe",
+                    lane=lane,
+                    now=terms.now,
+                    lease=terms.lease,
+                    lease_until=terms.lease_until,
+                    last_probed=last_probed,
+                )
+                if found:
+                    self._keep([rows.onboarding(found[0])], lane)
+                    probed = replace(health, last_probed=found[0]["id"], next_probe_at=terms.now + terms.probe_ms)
+                    self._session.run("put_provider", **rows.health_values(probed))
+                    return
+
+    def _keep(self, found: list[Onboarding], lane: Lane) -> None:
+        terms = self._terms
+        for onboarding in found:
+            slot = None
+            if lane in OSL_LANES:
+                slot = _take_slot(self._session, terms.now, lane, terms.lease, terms.slot_free_at)
+            self._claims.append(Claim(onboarding, lane, terms.lease, slot))
+
+    def _may_probe(self, health: ProviderHealth) -> bool:
+        return health.next_probe_at is None or health.next_probe_at <= self._terms.now
+
+    def _room(self, lane: Lane) -> int:
+        return self._terms.room.get(lane, 0) - sum(claim.lane is lane for claim in self._claims)
+
+    def _is_due(self, lane: Lane) -> bool:
+        row = first(self._session.rows("next_due", lane=lane, now=self._terms.now))
+        return row is not None and row["due_at"] <= self._terms.now
+
+    def _free_slots(self) -> int:
+        total: int = self._session.rows("count_slots")[0]["slots"]
+        return total - sum(self._in_use().values())
+
+    def _polls_in_use(self) -> int:
+        return self._in_use().get(Lane.POLL, 0)
+
+    def _in_use(self) -> dict[str, int]:
+        return {row["lane"]: row["slots"] for row in self._session.rows("slots_in_use", now=self._terms.now)}
+
+
+def _take_slot(session: Session, now: int, lane: str, holder: str, free_at: int) -> int | None:
+    row = first(session.rows("take_slot", now=now, lane=lane, holder=holder, free_at=free_at))
+    return None if row is None else row["id"]
+
+
+def _health(session: Session, name: str) -> ProviderHealth:
+    row = first(session.rows("provider", name=name))
+    return ProviderHealth(name) if row is None else rows.health(row)
+
+
+def _next_due(session: Session, now: int) -> int | None:
+    times = [_lanes_due(session, (Lane.LOCAL,), now, 0)]
+    times.append(_lanes_due(session, (Lane.UPLOAD,), now, _health(session, "btse").next_probe_at or 0))
+    slot = first(session.rows("next_slot"))
+    earliest = max(_health(session, "osl").next_probe_at or 0, (slot and slot["free_at"]) or 0)
+    times.append(_lanes_due(session, OSL_LANES, now, earliest))
+    delivery = first(session.rows("next_delivery_due", now=now))
+    times.append(None if delivery is None else delivery["due_at"])
+    return min((time for time in times if time is not None), default=None)
+
+
+def _lanes_due(session: Session, lanes: tuple[Lane, ...], now: int, earliest: int) -> int | None:
+    found = (first(session.rows("next_due", lane=lane, now=now)) for lane in lanes)
+    return min((max(row["due_at"], earliest) for row in found if row is not None), default=None)

@@ -1,0 +1,301 @@
+"""SQLite, through sqlite-utils: one writer thread a process that commits in groups, and a queue between processes.
+
+SQLite's own busy handler starves writers: with a few processes contending some wait for seconds and fail with
+"database is locked". Here a process has one writing connection, in one thread; what the other threads want written
+waits in a queue and is committed together. Between processes two file locks make a fair turnstile: whoever gives
+the database away has to queue behind those that wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlite_utils import Database, Migrations
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.store.driver import Duplicate, Row, migrations, statements
+
+T = TypeVar("T")
+
+GROUP = 64
+"""Writes that are committed together at most, so that no process keeps the others waiting for long."""
+_MARKS = {"int": "integer", "bytes": "blob", "strict": "strict"}
+_QUERY_MARKS = {"skip_locked": ""}
+_BUSY_MS = 5_000
+
+
+class _Session:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._statements = statements(**_QUERY_MARKS)
+
+    def rows(self, name: str, /, **parameters: Any) -> list[Row]:
+        cursor = self._execute(name, parameters)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def run(self, name: str, /, **parameters: Any) -> int:
+        return self._execute(name, parameters).rowcount
+
+    def _execute(self, name: str, parameters: dict[str, Any]) -> sqlite3.Cursor:
+        try:
+            cursor: sqlite3.Cursor = self._database.execute(self._statements[name], parameters)
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode in (
+                sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+                sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+            ):
+                raise Duplicate(f"{name}: the row is already there") from error
+            raise
+        return cursor
+
+
+class SqliteDriver:
+    """One SQLite file in WAL mode, `synchronous=FULL`: what was committed survives a power loss."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._start = threading.Lock()
+        self._writer: threading.Thread | None = None
+        self._readers: list[Database] = []
+
+    def read(self, work: Callable[[_Session], T]) -> T:
+        """See Driver.read."""
+        database = self._reader()
+        with _translated():
+            database.execute("begin")
+            try:
+                return work(_Session(database))
+            finally:
+                database.execute("commit")
+
+    def write(self, work: Callable[[_Session], T]) -> T:
+        """See Driver.write."""
+        with self._start:
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
+                self._writer.start()
+        job = _Job(work)
+        self._jobs.put(job)
+        result: T = job.result.result()
+        return result
+
+    def migrate(self) -> list[str]:
+        """See Driver.migrate."""
+        with _translated():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            turnstile = _Turnstile(self._path)
+            try:
+                with turnstile.turn():
+                    return self._migrate_alone()
+            finally:
+                turnstile.close()
+
+    def _migrate_alone(self) -> list[str]:
+        database = self._open()
+        try:
+            database.execute("pragma journal_mode = wal")
+            known = _known_migrations()
+            names = [migration.name for migration in known.pending(database)]
+            known.apply(database)
+            return names
+        finally:
+            database.close()
+
+    def pending_migrations(self) -> list[str]:
+        """See Driver.pending_migrations."""
+        with _translated():
+            return [migration.name for migration in _known_migrations().pending(self._reader())]
+
+    def close(self) -> None:
+        """See Driver.close."""
+        if self._writer is not None:
+            self._jobs.put(None)
+            self._writer.join()
+            self._writer = None
+        for database in self._readers:
+            with suppress(sqlite3.Error):
+                database.close()
+        self._readers.clear()
+
+    def _reader(self) -> Database:
+        database: Database | None = getattr(self._local, "database", None)
+        if database is None:
+            with _translated():
+                database = self._open()
+            self._local.database = database
+            self._readers.append(database)
+        return database
+
+    def _open(self) -> Database:
+        created = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.close(created)
+        connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma foreign_keys = on")
+        return Database(connection)
+
+    def _write_on(self) -> None:
+        writer: _Writer | None = None
+        while (group := self._next_group()) is not None:
+            try:
+                with _translated():
+                    writer = writer or _Writer(self._open(), _Turnstile(self._path))
+                    writer.commit(group)
+            except StoreUnavailable as error:
+                for job in group:
+                    job.fail(error)
+            else:
+                for job in group:
+                    job.finish()
+        if writer is not None:
+            writer.close()
+
+    def _next_group(self) -> list[_Job] | None:
+        group = []
+        job = self._jobs.get()
+        while job is not None:
+            group.append(job)
+            if len(group) == GROUP:
+                return group
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return group
+        if group:
+            self._jobs.put(None)
+        return group or None
+
+
+class _Job:
+    """One caller's write: what it does, and what it gave once it is durable."""
+
+    def __init__(self, work: Callable[[_Session], Any]) -> None:
+        self._work = work
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self.result: Future[Any] = Future()
+
+    def run(self, session: _Session) -> bool:
+        """Whether the work was done; if not, what it did must be undone."""
+        try:
+            self._value = self._work(session)
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to the caller's thread as it is
+            self._error = error
+            return False
+        return True
+
+    def finish(self) -> None:
+        if self._error is not None:
+            self.result.set_exception(self._error)
+        else:
+            self.result.set_result(self._value)
+
+    def fail(self, error: StoreUnavailable) -> None:
+        self.result.set_exception(error)
+
+
+class _Writer:
+    """The one writing connection of a process."""
+
+    def __init__(self, database: Database, turnstile: _Turnstile) -> None:
+        self._database = database
+        self._turnstile = turnstile
+
+    def commit(self, group: list[_Job]) -> None:
+        """All jobs in one transaction; a job that fails is undone alone."""
+        with self._turnstile.turn():
+            self._database.execute("begin immediate")
+            try:
+                for job in group:
+                    self._run(job)
+                self._database.execute("commit")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    if self._database.conn.in_transaction:
+                        self._database.execute("rollback")
+                raise
+
+    def close(self) -> None:
+        """Give connection and locks back."""
+        self._database.close()
+        self._turnstile.close()
+
+    def _run(self, job: _Job) -> None:
+        self._database.execute("savepoint job")
+        if not job.run(_Session(self._database)):
+            self._database.execute("rollback to job")
+        self._database.execute("release job")
+
+
+class _Turnstile:
+    """A fair lock between processes: wait at the gate, then for the room, then leave the gate to the next.
+
+    The kernel drops both locks when a process dies.
+    """
+
+    def __init__(self, database: Path) -> None:
+        names = (f"{database.name}.gate", f"{database.name}.lock")
+        self._gate, self._room = (os.open(database.with_name(name), os.O_RDWR | os.O_CREAT, 0o600) for name in names)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Alone in the database, after those who came before."""
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._room, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Give the files back."""
+        os.close(self._gate)
+        os.close(self._room)
+
+
+def _known_migrations() -> Migrations:
+    known = Migrations("orchestrator")
+    for name, sql in migrations(**_MARKS):
+        known(name=name)(_applying(sql))
+    return known
+
+
+def _applying(sql: str) -> Callable[[Database], None]:
+    def apply(database: Database) -> None:
+        statement = ""
+        for line in sql.splitlines():
+            statement += line + "\n"
+            if sqlite3.complete_statement(statement):
+                database.execute(statement)
+                statement = ""
+
+    return apply
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+        if isinstance(error, sqlite3.IntegrityError):
+            raise
+        raise StoreUnavailable(
+            f"the database could not be used ({error}): check the disk's space and the file's permissions"
+        ) from error

@@ -1,0 +1,278 @@
+"""Onboardings and all that belongs to one: read as records, changed by `commit` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.health import Outcome, ProviderHealth, after
+from orchestrator.machine import State
+from orchestrator.records import (
+    OSL_LANES,
+    Callback,
+    CallbackToken,
+    Delivery,
+    Document,
+    Lane,
+    Onboarding,
+    Transition,
+)
+from orchestrator.store import rows
+from orchestrator.store.driver import Driver, Duplicate, Row, Session, first
+
+ORPHANS_KEPT = 1_000
+_FAR_FUTURE = (1 << 62, "~")
+_CHUNK = 500
+PROVIDER_LANES = {"osl": OSL_LANES, "btse": (Lane.UPLOAD,)}
+
+
+class LeaseLost(OrchestratorError):
+    """The worker's lease ran out and another one holds the row: its outcome is the other's to bring."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The lease under which a worker commits. `release`: the step is over. `slot`: the OSL Pay slot it gives back."""
+
+    lease: str
+    release: bool = True
+    slot: int | None = None
+    slot_free_at: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """All that one step writes in one transaction. `before` None: the onboarding is new."""
+
+    before: Onboarding | None
+    after: Onboarding
+    transitions: Sequence[Transition] = ()
+    deliveries: Sequence[Delivery] = ()
+    callbacks: Sequence[Callback] = ()
+    callback_token: CallbackToken | None = None
+    document: Document | None = None
+    removed_document: str | None = None
+    signup_id: str | None = None
+    replaced_link: str | None = None
+    held: Held | None = None
+    outcome: Outcome | None = None
+    probe_ms: int = 60_000
+
+
+class Store:
+    """Onboardings, their documents, callbacks, transitions and notifications."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def commit(self, change: Change) -> bool:
+        """Write all of `change`, or nothing. False: the row is no longer as it was in `before`; decide again.
+
+        Raises LeaseLost, StoreUnavailable.
+        """
+        try:
+            return self._driver.write(lambda session: _commit(session, change))
+        except (_Stale, Duplicate):
+            return False
+
+    def onboarding(self, onboarding_id: str) -> Onboarding | None:
+        """One onboarding by its id."""
+        return self._onboarding("onboarding", id=onboarding_id)
+
+    def live_onboarding(self, merchant_user_id: str) -> Onboarding | None:
+        """The live one of a merchantUserId."""
+        return self._onboarding("live_onboarding", merchant_user_id=merchant_user_id)
+
+    def newest_onboarding(self, merchant_user_id: str) -> Onboarding | None:
+        """The newest of a merchantUserId, live or not."""
+        return self._onboarding("newest_onboarding", merchant_user_id=merchant_user_id)
+
+    def onboarding_of_signup(self, webhook_id: str) -> Onboarding | None:
+        """What a webhook-id first gave."""
+        return self._onboarding("onboarding_of_signup", webhook_id=webhook_id)
+
+    def onboarding_of_link(self, link_hash: str) -> Onboarding | None:
+        """The onboarding that an end user's link opens."""
+        return self._onboarding("onboarding_of_link", hash=link_hash)
+
+    def link_was_replaced(self, link_hash: str) -> bool:
+        """Whether this link worked once."""
+        return bool(self._rows("replaced_link", hash=link_hash))
+
+    def onboarding_of_osl_user(self, osl_user_id: str) -> Onboarding | None:
+        """The newest live one that OSL Pay calls by this userId."""
+        return self._onboarding("live_onboarding_of_osl_user", osl_user_id=osl_user_id)
+
+    def shared_before(self, onboarding: Onboarding) -> bool:
+        """Whether OSL Pay may know the user from an earlier onboarding."""
+        return bool(self._rows("shared_before", merchant_user_id=onboarding.merchant_user_id, id=onboarding.id))
+
+    def page(self, state: State | None, cursor: tuple[int, str] | None, limit: int) -> list[Onboarding]:
+        """Onboardings newest first, after `cursor` (created_at, id)."""
+        created_at, last_id = cursor or _FAR_FUTURE
+        if state is None:
+            found = self._rows("page_of_onboardings", created_at=created_at, id=last_id, limit=limit)
+        else:
+            found = self._rows("page_of_state", state=state, created_at=created_at, id=last_id, limit=limit)
+        return [rows.onboarding(row) for row in found]
+
+    def search(self, text: str, email_hashes: Sequence[str], limit: int) -> list[Onboarding]:
+        """Onboardings whose id, merchantUserId, OSL userId or email is exactly this, newest first."""
+        found = {row["id"]: row for row in self._rows("found_by_id", q=text, limit=limit)}
+        for email_hash in email_hashes:
+            found |= {row["id"]: row for row in self._rows("found_by_email", hash=email_hash, limit=limit)}
+        records = [rows.onboarding(row) for row in found.values()]
+        return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)[:limit]
+
+    def counts(self) -> dict[State, int]:
+        """How many onboardings are in each state."""
+        return {State(row["state"]): row["onboardings"] for row in self._rows("counts")}
+
+    def documents(self, onboarding_id: str) -> list[Document]:
+        """The documents of one onboarding."""
+        return [rows.document(row) for row in self._rows("documents", onboarding_id=onboarding_id)]
+
+    def transitions(self, onboarding_id: str) -> list[Transition]:
+        """The chain of one onboarding."""
+        return [rows.transition(row) for row in self._rows("transitions", onboarding_id=onboarding_id)]
+
+    def callbacks(self, onboarding_id: str) -> list[Callback]:
+        """The callbacks of one onboarding, in the order of arrival."""
+        return [rows.callback(row) for row in self._rows("callbacks", onboarding_id=onboarding_id)]
+
+    def orphans_like(self, app_id: str, timestamp: int) -> list[Callback]:
+        """Unmatched callbacks of the same identity."""
+        return [rows.callback(row) for row in self._rows("orphans_like", app_id=app_id, timestamp=timestamp)]
+
+    def orphans_of(self, osl_user_id: str) -> list[Callback]:
+        """Unmatched callbacks that name this userId."""
+        return [rows.callback(row) for row in self._rows("orphans_of", osl_user_id=osl_user_id)]
+
+    def keep_orphan(self, callback: Callback) -> None:
+        """Store a callback that matches nobody, in a ring of ORPHANS_KEPT rows."""
+
+        def work(session: Session) -> None:
+            session.run("put_callback", **asdict(callback))
+            session.run("trim_orphans", keep=ORPHANS_KEPT)
+
+        self._driver.write(work)
+
+    def count_again(self, callback_id: str) -> None:
+        """The same callback came once more."""
+        self._driver.write(lambda session: session.run("seen_again", id=callback_id))
+
+    def callback_token(self, token_hash: str) -> CallbackToken | None:
+        """Whose callbackUrl this is, and of which round."""
+        row = first(self._rows("callback_token", hash=token_hash))
+        return None if row is None else rows.callback_token(row)
+
+    def callback_token_of_round(self, onboarding_id: str, number: int) -> CallbackToken | None:
+        """The token that all attempts of a round send."""
+        row = first(self._rows("callback_token_of_round", onboarding_id=onboarding_id, round=number))
+        return None if row is None else rows.callback_token(row)
+
+    def deliveries(self, onboarding_id: str) -> list[Delivery]:
+        """The notifications of one onboarding in order."""
+        return [rows.delivery(row) for row in self._rows("deliveries", onboarding_id=onboarding_id)]
+
+    def delivery(self, delivery_id: str) -> Delivery | None:
+        """One notification."""
+        row = first(self._rows("delivery", id=delivery_id))
+        return None if row is None else rows.delivery(row)
+
+    def heads(self) -> Iterator[tuple[str, State, int, str]]:
+        """Every onboarding's id, state, and its chain's last seq and hash, by id."""
+        last = ""
+        while page := self._rows("onboarding_heads", after=last, limit=_CHUNK):
+            for row in page:
+                yield row["id"], State(row["state"]), row["seq"], row["hash"]
+            last = page[-1]["id"]
+
+    def stray_chains(self) -> list[str]:
+        """Ids of chains whose onboarding is gone (a hundred at most)."""
+        return [row["onboarding_id"] for row in self._rows("stray_transitions", limit=100)]
+
+    def _rows(self, name: str, **parameters: object) -> list[Row]:
+        return self._driver.read(lambda session: session.rows(name, **parameters))
+
+    def _onboarding(self, name: str, **parameters: object) -> Onboarding | None:
+        row = first(self._rows(name, **parameters))
+        return None if row is None else rows.onboarding(row)
+
+
+class _Stale(OrchestratorError):
+    """The row changed since it was read."""
+
+
+def _commit(session: Session, change: Change) -> bool:
+    if change.held is not None:
+        _hold(session, change.after.id, change.held)
+    if change.before is None:
+        session.run("insert_onboarding", **rows.onboarding_values(change.after))
+    elif not session.run(
+        "update_onboarding", **rows.onboarding_values(change.after) | {"version": change.before.version}
+    ):
+        raise _Stale
+    _count(session, change.before, change.after)
+    _attach(session, change)
+    if change.outcome is not None:
+        _learn(session, change.outcome, change.probe_ms)
+    return True
+
+
+def _hold(session: Session, onboarding_id: str, held: Held) -> None:
+    statement = "release_lease" if held.release else "hold_lease"
+    if not session.run(statement, id=onboarding_id, lease=held.lease):
+        raise LeaseLost(f"the lease on {onboarding_id} was taken over")
+    if held.slot is not None:
+        session.run("free_slot", id=held.slot, holder=held.lease, free_at=held.slot_free_at)
+
+
+def _count(session: Session, before: Onboarding | None, now: Onboarding) -> None:
+    if before is not None and before.state is now.state:
+        return
+    if before is not None:
+        session.run("count_state", state=before.state, difference=-1)
+    session.run("count_state", state=now.state, difference=1)
+
+
+def _attach(session: Session, change: Change) -> None:
+    onboarding_id = change.after.id
+    for transition in change.transitions:
+        session.run("insert_transition", **asdict(transition))
+    for callback in change.callbacks:
+        session.run("put_callback", **asdict(callback))
+    for delivery in change.deliveries:
+        session.run("insert_delivery", **asdict(delivery))
+    if change.callback_token is not None:
+        session.run("insert_callback_token", **asdict(change.callback_token))
+    if change.document is not None:
+        session.run("put_document", **asdict(change.document))
+    if change.removed_document is not None:
+        session.run("remove_document", onboarding_id=onboarding_id, kind=change.removed_document)
+    if change.signup_id is not None:
+        session.run(
+            "insert_signup",
+            webhook_id=change.signup_id,
+            onboarding_id=onboarding_id,
+            received_at=change.after.created_at,
+        )
+    if change.replaced_link is not None:
+        session.run(
+            "replace_link",
+            hash=change.replaced_link,
+            onboarding_id=onboarding_id,
+            replaced_at=change.after.updated_at,
+        )
+
+
+def _learn(session: Session, outcome: Outcome, probe_ms: int) -> None:
+    row = first(session.rows("provider", name=outcome.provider))
+    health = ProviderHealth(outcome.provider) if row is None else rows.health(row)
+    learnt = after(health, outcome, probe_ms)
+    if learnt != health:
+        session.run("put_provider", **rows.health_values(learnt))
+    if health.unauthorized_ids and not learnt.unauthorized_ids:
+        for lane in PROVIDER_LANES[outcome.provider]:
+            session.run("wake_unauthorized", lane=lane, now=outcome.at)
