@@ -1,0 +1,127 @@
+"""What both clients make of a provider's answer: its JSON, and which kind of fault it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from orchestrator.errors import Kind, ProviderError
+from orchestrator.providers.dialect import FaultCodes
+from orchestrator.providers.http import Reply, http_date_ms
+
+T = TypeVar("T")
+
+LONGEST_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
+NOTABLE_SKEW_MS = 10_000
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What a provider answered. `skew_ms`: its clock minus ours, milliseconds; None when it did not say."""
+
+    value: T
+    skew_ms: int | None
+
+
+@dataclass(frozen=True)
+class ProviderFile:
+    """A document on its way out. `name`: the file name the provider sees; `media_type`: as image/jpeg."""
+
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """How a provider is called in data (`name`) and in sentences (`title`), and how its faults are coded."""
+
+    name: str
+    title: str
+    faults: FaultCodes
+
+
+def envelope(reply: Reply) -> Mapping[str, Any] | None:
+    """The JSON object in the answer's body; None when it holds none."""
+    try:
+        value = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def text_of(value: Any) -> str | None:
+    """A text or whole number of an answer as text (ids and codes come as either); None for all else."""
+    if isinstance(value, str):
+        return value or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def unreadable(provider: Provider, reply: Reply) -> ProviderError:
+    """The fault of a success that does not hold what it must: whether it was done is not known."""
+    return ProviderError(provider.name, Kind.TRANSIENT, "unreadable", unknown_outcome=True, skew_ms=reply.skew_ms)
+
+
+def fault(
+    provider: Provider,
+    reply: Reply,
+    *,
+    code: str | None,
+    words: str | None,
+    now_ms: int,
+    otherwise: Kind = Kind.TRANSIENT,
+) -> ProviderError:
+    """The fault that an answer other than a success is (docs/providers.md, B9, O7 and O8).
+
+    `code`, `words`: of its envelope. `otherwise`: what a 2xx is whose code is in no list.
+    """
+    codes, status = provider.faults, reply.status
+    by_code = {
+        **dict.fromkeys(codes.code_later, Kind.TRANSIENT),
+        **dict.fromkeys(codes.code_refused, Kind.REFUSED),
+        **dict.fromkeys(codes.code_unauthorized, Kind.UNAUTHORIZED),
+    }
+    by_status = {
+        **dict.fromkeys(codes.status_refused, Kind.REFUSED),
+        **dict.fromkeys(codes.status_unauthorized, Kind.UNAUTHORIZED),
+        **dict.fromkeys(codes.status_later, Kind.TRANSIENT),
+    }
+    success = 200 <= status < 300
+    if status in codes.status_later:
+        kind = Kind.TRANSIENT
+    else:
+        kind = by_code.get(code or "") or by_status.get(status, otherwise if success else Kind.TRANSIENT)
+    said = words or ""
+    if kind is Kind.UNAUTHORIZED:
+        said = f"{_why_unauthorized(provider.title, reply)} {said}".rstrip()
+    return ProviderError(
+        provider.name,
+        kind,
+        code if code and (success or code in by_code) else str(status),
+        words=said,
+        unknown_outcome=kind is Kind.TRANSIENT and status in codes.status_unknown_outcome,
+        retry_after_ms=_retry_after_ms(reply, now_ms) if kind is Kind.TRANSIENT else None,
+        skew_ms=reply.skew_ms,
+    )
+
+
+def _why_unauthorized(title: str, reply: Reply) -> str:
+    if reply.status in (404, 405) or 300 <= reply.status < 400:
+        reason = f"{title} has nothing there: the base URL or a path is wrong."
+    else:
+        reason = f"{title} did not accept the key, the signature, or this machine's IP address (not listed?)."
+    if reply.skew_ms is not None and abs(reply.skew_ms) > NOTABLE_SKEW_MS:
+        side = "behind" if reply.skew_ms > 0 else "ahead of"
+        reason += f" Our clock is {abs(reply.skew_ms) / 1000:.0f} s {side} that of {title}."
+    return reason
+
+
+def _retry_after_ms(reply: Reply, now_ms: int) -> int | None:
+    text = reply.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        # A number too long to be meant is cut before it is converted.
+        return min(int(text[:10]) * 1000, LONGEST_RETRY_AFTER_MS)
+    moment = http_date_ms(text)
+    return None if moment is None else max(0, min(moment - now_ms, LONGEST_RETRY_AFTER_MS))
