@@ -75,9 +75,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         """Refuses settings under which this worker would misread a connection."""
         super().check_config(cfg, log)
         if cfg.is_ssl:
-            raise RuntimeError(
-                "GatheringWorker speaks no TLS: leave certfile and keyfile to the proxy in front."
-            )
+            raise RuntimeError("GatheringWorker speaks no TLS: leave certfile and keyfile to the proxy in front.")
         if str(getattr(cfg, "proxy_protocol", "off")).lower() not in {"off", "false", "none"}:
             raise RuntimeError("GatheringWorker does not speak the PROXY protocol.")
         if getattr(cfg, "http2_cleartext", "off") != "off" or "h2" in getattr(cfg, "http_protocols", ()):
@@ -98,9 +96,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the loop, running or stopping: events, then whatever has become due."""
-        super().wait_for_and_dispatch_events(
-            min(timeout, self.sweep_seconds) if self._gatherings else timeout
-        )
+        super().wait_for_and_dispatch_events(min(timeout, self.sweep_seconds) if self._gatherings else timeout)
         if not self.alive:
             for gathering in list(self._gatherings):
                 self._drop(gathering)
@@ -304,7 +300,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             else:
                 self._refuse(gathering, Refusal(408, "The request did not arrive in time."))
         if self.nr_conns >= self.worker_connections:
-            self._make_room(now, max(1, self.worker_connections // 10))
+            self._make_room(now, max(1, self.worker_connections // 4))
         if any(each.paused for each in self._large):
             self._resume(now)
 
@@ -321,7 +317,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             self._refuse(gathering, Refusal(408, "The request came too slowly while memory was short."))
         for gathering in list(self._large):
             if gathering.paused:
-                gathering.paused, gathering.paced_at = False, now
+                gathering.resume(now)
                 self._watch(gathering)
             if self._held >= self.memory_budget:
                 break

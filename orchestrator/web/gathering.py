@@ -22,6 +22,9 @@ PACE_BYTES = 64 * 1024
 PACE_SECONDS = 5.0
 """A sender is slow when it brought fewer than `PACE_BYTES` in the last `PACE_SECONDS`."""
 
+RESUMED_SECONDS = 1.0
+"""The first `PACE_BYTES` after a pause have to come within this: meanwhile they gathered in the kernel."""
+
 HEAD_PACE_SECONDS = 1.0
 """A head is slow when it is not complete after so long: it fits into a few packets."""
 
@@ -114,6 +117,11 @@ class Gathering:
         self.buffer += data
         if len(self.buffer) - self._paced >= PACE_BYTES:
             self._paced, self.paced_at = len(self.buffer), now
+
+    def resume(self, now: float) -> None:
+        """Read on after a pause."""
+        self.paused = False
+        self._paced, self.paced_at = len(self.buffer), now - PACE_SECONDS + RESUMED_SECONDS
 
     @property
     def missing(self) -> int:
