@@ -41,8 +41,6 @@ _SPARE_FILES = 512
 _FAULTS: tuple[tuple[type[Exception], int, str], ...] = (
     (http_errors.LimitRequestLine, 414, "The request line is too long."),
     (http_errors.LimitRequestHeaders, 431, "There are too many header fields, or one is too long."),
-    (http_errors.ExpectationFailed, 417, "The only expectation met here is 100-continue."),
-    (http_errors.UnsupportedTransferCoding, 501, "This transfer coding is not known here."),
     (http_errors.ParseException, 400, "The request is not well formed."),
 )
 

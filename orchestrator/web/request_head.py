@@ -41,14 +41,13 @@ _TITLES = {
     417: "Expectation Failed",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
-    501: "Not Implemented",
 }
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer to the client, not a fault of ours
+class Refusal(Exception):
     """A request that is answered without the application. `status`: HTTP status; `detail`: for the client."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -116,9 +115,7 @@ def read_head(raw: bytes, limits: BodyLimits = BODY_LIMITS, default: int = DEFAU
     return _with_expectation(lines, fields, length, len(raw))
 
 
-def body_limit(
-    request_line: bytes, limits: BodyLimits = BODY_LIMITS, default: int = DEFAULT_BODY_LIMIT
-) -> int:
+def body_limit(request_line: bytes, limits: BodyLimits = BODY_LIMITS, default: int = DEFAULT_BODY_LIMIT) -> int:
     """Bytes of body allowed for this request line (`PUT /path?query HTTP/1.1`)."""
     words = request_line.split(b" ")
     if len(words) != 3:
