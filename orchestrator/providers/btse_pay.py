@@ -25,7 +25,7 @@ from orchestrator.signatures import btse_message, btse_multipart_message, btse_s
 
 
 class BtsePay:
-    """Calls BTSE Pay. Every method raises ProviderError; requests are signed as they are sent (B2 to B6)."""
+    """Calls BTSE Pay. Every method raises ProviderError; requests are signed as they are sent (B2 to B7)."""
 
     def __init__(
         self,

@@ -20,11 +20,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from scripted_server import Behaviour, Peer, Received, ScriptedServer, answer, answering, scripted_server
 
 from orchestrator.errors import Kind, ProviderError
 from orchestrator.providers import deadline
 from orchestrator.providers.http import Outgoing, Reply
+from tests.scripted_server import Behaviour, Peer, Received, ScriptedServer, answer, answering, scripted_server
 
 DEADLINE = 0.3
 Make = Callable[..., Outgoing]
