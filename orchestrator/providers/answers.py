@@ -78,28 +78,24 @@ def fault(
     `code`, `words`: of its envelope. `otherwise`: what a 2xx is whose code is in no list.
     """
     codes, status = provider.faults, reply.status
-    by_code = {
-        **dict.fromkeys(codes.code_later, Kind.TRANSIENT),
-        **dict.fromkeys(codes.code_refused, Kind.REFUSED),
-        **dict.fromkeys(codes.code_unauthorized, Kind.UNAUTHORIZED),
-    }
-    by_status = {
-        **dict.fromkeys(codes.status_refused, Kind.REFUSED),
-        **dict.fromkeys(codes.status_unauthorized, Kind.UNAUTHORIZED),
-        **dict.fromkeys(codes.status_later, Kind.TRANSIENT),
-    }
     success = 200 <= status < 300
-    if status in codes.status_later:
+    later = status in codes.status_later
+    telling = not later and code in codes.code_unauthorized | codes.code_refused
+    if later:
         kind = Kind.TRANSIENT
+    elif code in codes.code_unauthorized or (not telling and status in codes.status_unauthorized):
+        kind = Kind.UNAUTHORIZED
+    elif code in codes.code_refused or status in codes.status_refused:
+        kind = Kind.REFUSED
     else:
-        kind = by_code.get(code or "") or by_status.get(status, otherwise if success else Kind.TRANSIENT)
+        kind = otherwise if success and code not in codes.code_later else Kind.TRANSIENT
     said = words or ""
     if kind is Kind.UNAUTHORIZED:
         said = f"{_why_unauthorized(provider.title, reply)} {said}".rstrip()
     return ProviderError(
         provider.name,
         kind,
-        code if code and (success or code in by_code) else str(status),
+        code if code and (success or telling) else str(status),
         words=said,
         unknown_outcome=kind is Kind.TRANSIENT and status in codes.status_unknown_outcome,
         retry_after_ms=_retry_after_ms(reply, now_ms) if kind is Kind.TRANSIENT else None,
