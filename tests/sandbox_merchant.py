@@ -26,6 +26,8 @@ from orchestrator.signatures import (
 from tests.sandbox_process import API_KEY, APP_ID, SECRET_KEY, SandboxProcess, rsa_key
 
 JPEG, PNG, PDF = b"\xff\xd8\xff\xe0 a photo", b"\x89PNG\r\n\x1a\n a scan", b"%PDF-1.7 a report"
+CLOSE = {"Connection": "close"}
+"""An answer that a test still holds would keep its connection open, and the sandbox would wait for it to stop."""
 GONE = object()
 """As a changed value: leave the field out."""
 
@@ -61,20 +63,19 @@ class Merchant:
 
     # BTSE Pay
 
-    def btse(
-        self, method: str, path: str, headers: Mapping[str, Any] | None = None, **how: Any
-    ) -> requests.Response:
+    def btse(self, method: str, path: str, headers: Mapping[str, Any] | None = None, **how: Any) -> requests.Response:
         """Signs what `requests` is about to send; `headers` replace the right ones."""
         url = f"{self.sandbox.btse_url}/payment/pay-api/v1/user/{path}"
         request = requests.Request(method, url, **how).prepare()
+        body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
         nonce = str((headers or {}).get("nonce", now()))
         wire_path = urlsplit(url).path
         if "files" in how:
             message = btse_multipart_message(wire_path, nonce, how["data"], self.multipart_message)
         else:
-            message = btse_message(wire_path, nonce, request.body or b"")
+            message = btse_message(wire_path, nonce, body)
         right = {"api": API_KEY, "nonce": nonce, "sign": btse_sign(SECRET_KEY, message, self.sign_encoding)}
-        request.headers.update(changed(right, headers or {}))
+        request.headers.update(changed({**CLOSE, **right}, headers or {}))
         with requests.Session() as session:
             return session.send(request, timeout=20, allow_redirects=False)
 
@@ -94,24 +95,23 @@ class Merchant:
             "nationality": "HKG",
         }
         parts = {"idFileFront": ("front.jpg", JPEG), "selfie": ("selfie.png", PNG)}
-        return self.btse(
-            "POST", "kyc", headers, data=changed(text, fields or {}), files=changed(parts, files or {})
-        )
+        return self.btse("POST", "kyc", headers, data=changed(text, fields or {}), files=changed(parts, files or {}))
 
     def authorization(self) -> requests.Response:
         return self.btse("GET", "authorization", params={"merchantUserId": self.user})
 
     # OSL Pay
 
-    def osl(self, path: str, headers: Mapping[str, Any] | None = None, **how: Any) -> requests.Response:
+    def osl(
+        self, path: str, headers: Mapping[str, Any] | None = None, timeout: float = 20, **how: Any
+    ) -> requests.Response:
         timestamp = str((headers or {}).get("timestamp", now()))
         signature = osl_sign(rsa_key("merchant"), APP_ID, timestamp)
-        right = {"appId": APP_ID, "timestamp": timestamp, "signature": signature}
+        right = {**CLOSE, "appId": APP_ID, "timestamp": timestamp, "signature": signature}
         url = f"{self.sandbox.osl_url}/api/v1/user/kyc/{path}"
         with requests.Session() as session:
-            return session.post(
-                url, headers=changed(right, headers or {}), timeout=20, allow_redirects=False, **how
-            )
+            sent = changed(right, headers or {})
+            return session.post(url, headers=sent, timeout=timeout, allow_redirects=False, **how)
 
     def file_url(self, data: bytes = JPEG) -> str:
         answer = self.osl("upload-file", files={"file": ("file", data)}).json()

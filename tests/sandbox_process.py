@@ -6,10 +6,8 @@ import functools
 import os
 import subprocess
 import sys
-import time
 from typing import Any
 
-import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from requests import Response, Session
 
 API_KEY, SECRET_KEY, APP_ID = "sandbox-api-key", "sandbox-secret-key", "sandbox-app"
 START_SECONDS = 20.0
@@ -26,7 +25,7 @@ START_SECONDS = 20.0
 def rsa_key(name: str) -> rsa.RSAPrivateKey:
     """A 1024-bit key by name (`merchant`, `osl`, …), made once a test run: small because it is fast."""
     del name
-    return rsa.generate_private_key(65537, 1024)  # noqa: S505
+    return rsa.generate_private_key(65537, 1024)
 
 
 def private_pem(key: rsa.RSAPrivateKey) -> str:
@@ -40,15 +39,17 @@ def public_pem(key: rsa.RSAPrivateKey) -> str:
 class SandboxProcess:
     """One running sandbox.
 
-    `start()` gives a running one; `environ` is what the orchestrator needs to talk to it. Every method named
-    after a lever talks to `/sandbox/…` of that process.
+    `start()` gives a running one, to be stopped or used as a context; `environ` is what the orchestrator needs
+    to talk to it. Every method named after a lever talks to `/sandbox/…` of that process.
     """
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
         self.url = url
-        self._session = requests.Session()
+        self._session = Session()
         self._session.trust_env = False
+        # A kept-alive connection could be one that the process, restarted meanwhile, no longer knows.
+        self._session.headers["Connection"] = "close"
 
     @classmethod
     def start(
@@ -203,16 +204,14 @@ class SandboxProcess:
             self.process.stdout.close()
         return status
 
-    def _call(self, method: str, path: str, **how: Any) -> requests.Response:
-        # A steered process may be restarted between two calls: a dropped kept-alive connection is tried once more.
-        for attempt in (1, 2):
-            try:
-                response = self._session.request(method, f"{self.url}/sandbox/{path}", timeout=30, **how)
-                break
-            except requests.ConnectionError:
-                if attempt == 2:
-                    raise
-                time.sleep(0.1)
+    def __enter__(self) -> SandboxProcess:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _call(self, method: str, path: str, **how: Any) -> Response:
+        response = self._session.request(method, f"{self.url}/sandbox/{path}", timeout=30, **how)
         if not response.ok:
             raise ValueError(f"{method} {path}: {response.status_code} {response.text}")
         return response

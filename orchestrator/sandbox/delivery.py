@@ -58,7 +58,7 @@ def replacement(fault: Fault, provider: Provider) -> Answer:
     if fault.code is not None:
         status = fault.status or 200
         if provider == "btse":
-            envelope = btse_answer(None, status, fault.msg, int(fault.code))
+            envelope = btse_answer(None, status, fault.msg, int(fault.code) if fault.code.isdigit() else fault.code)
         else:
             envelope = osl_answer(None, fault.code, fault.msg, status)
     else:

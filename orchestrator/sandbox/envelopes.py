@@ -39,7 +39,7 @@ class Refusal(Exception):
         self.answer = answer
 
 
-def btse_answer(data: object, status: int = 200, msg: str = "Success", code: int | None = None) -> Answer:
+def btse_answer(data: object, status: int = 200, msg: str = "Success", code: int | str | None = None) -> Answer:
     """BTSE Pay's envelope; `success` follows the HTTP status (docs/providers.md, BTSE Pay)."""
     number = status if code is None else code
     envelope = {

@@ -152,6 +152,9 @@ def _fault_of(wanted: Mapping[str, Any]) -> Fault:
         raise ValueError("fault must be an object that names what goes wrong")
     if unknown := set(wanted) - set(_WIRE_NAMES):
         raise ValueError(f"unknown in fault: {', '.join(sorted(unknown))}; known: {', '.join(_WIRE_NAMES)}")
+    for name in ("hangBefore", "hangAfter", "status"):
+        if not isinstance(wanted.get(name, 0), int | float):
+            raise ValueError(f"{name} must be a number")
     fault = Fault(**{_WIRE_NAMES[name]: value for name, value in wanted.items()})
     if fault.reset not in (None, *RESETS):
         raise ValueError(f"reset must be one of {', '.join(RESETS)}")

@@ -94,7 +94,7 @@ class Narrator:
             self._people.register(person),
             step.says,
             share.reason if step.says in ("REJECT", "FINAL_REJECT") else "",
-            timestamp,
+            str(timestamp),
         )
         self._last_webhook[person] = webhook
         return webhook

@@ -13,7 +13,7 @@ from orchestrator.sandbox.settings import SandboxSettings
 
 THREADS = 64
 KEEP_ALIVE_SECONDS = 75
-STOP_SECONDS = 2
+STOP_SECONDS = 1
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

@@ -96,7 +96,7 @@ def _wanted_webhook(wanted: dict[str, Any], clock: Clock, people: People, office
             abort(_problem("body is wanted, or the merchantUserId of a known user and a kycStatus"))
         kyc_status, reason = str(wanted["kycStatus"]), str(wanted.get("reason", ""))
         return office.status_change(
-            url, person.merchant_user_id, people.register(person), kyc_status, reason, int(timestamp)
+            url, person.merchant_user_id, people.register(person), kyc_status, reason, timestamp
         )
     raw = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
     headers = {**office.headers(timestamp), **wanted.get("headers", {})}

@@ -46,7 +46,7 @@ class PostOffice:
         return {"appId": app_id, "timestamp": timestamp, "signature": signature}
 
     def status_change(
-        self, url: str, merchant_user_id: str, user_id: str, kyc_status: str, reason: str, timestamp: int
+        self, url: str, merchant_user_id: str, user_id: str, kyc_status: str, reason: str, timestamp: str
     ) -> Webhook:
         """A `kyc_status_change` in the documented shape."""
         data = {
@@ -57,8 +57,7 @@ class PostOffice:
             "kycShareFailedReason": reason,
         }
         body = json.dumps({"type": "kyc_status_change", "data": data}, ensure_ascii=False).encode()
-        text = str(timestamp)
-        return Webhook(merchant_user_id, url, kyc_status, text, self.headers(text), body)
+        return Webhook(merchant_user_id, url, kyc_status, timestamp, self.headers(timestamp), body)
 
     def deliver(self, webhook: Webhook, attempt: int = 1, again: bool = True) -> Sent:
         """Send now and wait for the answer; unless it is 200, the same goes out again later if `again`."""
