@@ -11,7 +11,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from urllib3.filepost import encode_multipart_formdata
 
-from orchestrator.errors import ProviderError
 from orchestrator.providers.answers import (
     Answer,
     Provider,
@@ -122,12 +121,7 @@ class OslPay:
         """
         asked = {"merchantUserId": merchant_user_id} | ({"userId": user_id} if user_id else {})
         reply = self._post_json(self._dialect.path_status, asked)
-        try:
-            data = self._data(reply)
-        except ProviderError as error:
-            if not self._says_unknown(error):
-                raise
-            data = None
+        data = None if self._says_unknown(reply) else self._data(reply)
         if data is None:
             return Answer(None, reply.skew_ms)
         if not isinstance(data, dict) or text_of(data.get("merchantUserId")) not in (None, merchant_user_id):
@@ -139,9 +133,10 @@ class OslPay:
         )
         return Answer(status, reply.skew_ms)
 
-    def _says_unknown(self, error: ProviderError) -> bool:
-        words = error.words.casefold()
-        return error.code in self._dialect.unknown_user_codes or any(
+    def _says_unknown(self, reply: Reply) -> bool:
+        members = envelope(reply) or {}
+        code, words = text_of(members.get("code")), (text_of(members.get("msg")) or "").casefold()
+        return code in self._dialect.unknown_user_codes or any(
             word.casefold() in words for word in self._dialect.unknown_user_words
         )
 

@@ -46,7 +46,7 @@ def fields(merchant_user_id: str, **changes: str) -> dict[str, str]:
     } | changes
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def outgoing() -> Iterator[Outgoing]:
     made = Outgoing(deadline_seconds=20, proxy_url=None, now_ms=now_ms)
     yield made

@@ -74,7 +74,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def outgoing() -> Iterator[Outgoing]:
     made = Outgoing(deadline_seconds=20, proxy_url=None, now_ms=now_ms)
     yield made

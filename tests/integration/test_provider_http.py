@@ -36,11 +36,12 @@ def now_ms() -> int:
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
+def make(ca_file: Path) -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
 
         def outgoing(**options: object) -> Outgoing:
-            settings = {"deadline_seconds": DEADLINE, "proxy_url": None, "now_ms": now_ms} | options
+            settings = {"deadline_seconds": DEADLINE, "proxy_url": None, "now_ms": now_ms}
+            settings |= {"ca_file": str(ca_file)} | options
             made = Outgoing(**settings)  # type: ignore[arg-type]
             stack.callback(made.close)
             return made
@@ -123,22 +124,22 @@ def stall(peer: Peer, _: Received) -> None:
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("behave", [drip_in_body, drip_in_chunks, drip_in_status_line, drip_in_headers, stall])
 def test_an_answer_that_drips_is_cut_at_the_deadline(
-    make: Make, serve: Serve, ca_file: Path, server_tls: ssl.SSLContext, behave: Behaviour, over_tls: bool
+    make: Make, serve: Serve, server_tls: ssl.SSLContext, behave: Behaviour, over_tls: bool
 ) -> None:
     server = serve(behave, server_tls if over_tls else None)
-    outgoing = make(ca_file=str(ca_file))
+    outgoing = make()
 
     started = time.monotonic()
     error = fault(outgoing, server.url)
     took = time.monotonic() - started
 
     assert (error.code, error.unknown_outcome) == ("timeout", True)
-    assert DEADLINE <= took < DEADLINE + 0.25
+    assert DEADLINE <= took < DEADLINE + 1.0
 
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 def test_a_server_that_does_not_read_the_request_is_cut_at_the_deadline(
-    make: Make, ca_file: Path, server_tls: ssl.SSLContext, over_tls: bool
+    make: Make, server_tls: ssl.SSLContext, over_tls: bool
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted: list[socket.socket] = []
@@ -152,7 +153,7 @@ def test_a_server_that_does_not_read_the_request_is_cut_at_the_deadline(
         scheme = "https" if over_tls else "http"
         started = time.monotonic()
         with pytest.raises(ProviderError) as caught:
-            make(ca_file=str(ca_file)).send(
+            make().send(
                 "btse",
                 "POST",
                 f"{scheme}://127.0.0.1:{listener.getsockname()[1]}",
@@ -164,7 +165,7 @@ def test_a_server_that_does_not_read_the_request_is_cut_at_the_deadline(
         accepted[0].close()
 
     assert (caught.value.code, caught.value.unknown_outcome) == ("timeout", True)
-    assert DEADLINE <= took < DEADLINE + 0.25
+    assert DEADLINE <= took < DEADLINE + 1.0
 
 
 def test_a_tls_handshake_that_stalls_is_cut_at_the_deadline_and_nothing_was_sent(make: Make) -> None:
@@ -174,7 +175,7 @@ def test_a_tls_handshake_that_stalls_is_cut_at_the_deadline_and_nothing_was_sent
         took = time.monotonic() - started
 
     assert (error.code, error.unknown_outcome) == ("connect-timeout", False)
-    assert DEADLINE <= took < DEADLINE + 0.25
+    assert DEADLINE <= took < DEADLINE + 1.0
 
 
 def test_a_tls_handshake_that_drips_is_cut_at_the_deadline(make: Make, server_tls: ssl.SSLContext) -> None:
@@ -201,7 +202,7 @@ def test_a_tls_handshake_that_drips_is_cut_at_the_deadline(make: Make, server_tl
         thread.join()
 
     assert (error.code, error.unknown_outcome) == ("connect-timeout", False)
-    assert DEADLINE <= took < DEADLINE + 0.25
+    assert DEADLINE <= took < DEADLINE + 1.0
 
 
 def test_a_silent_address_leaves_time_for_the_next_one(
@@ -260,17 +261,15 @@ def test_a_certificate_nobody_vouches_for_is_refused_before_anything_is_sent(
     make: Make, serve: Serve, server_tls: ssl.SSLContext
 ) -> None:
     server = serve(answering(answer()), server_tls)
-    error = fault(make(), server.url)
+    error = fault(make(ca_file=None), server.url)
 
     assert (error.code, error.unknown_outcome) == ("certificate", False)
     assert server.received == []
 
 
-def test_a_certificate_for_another_host_is_refused(
-    make: Make, serve: Serve, ca_file: Path, server_tls: ssl.SSLContext
-) -> None:
+def test_a_certificate_for_another_host_is_refused(make: Make, serve: Serve, server_tls: ssl.SSLContext) -> None:
     server = serve(answering(answer()), server_tls)
-    error = fault(make(ca_file=str(ca_file)), server.url.replace("127.0.0.1", "localhost"))
+    error = fault(make(), server.url.replace("127.0.0.1", "localhost"))
 
     assert (error.code, error.unknown_outcome) == ("certificate", False)
 
@@ -342,14 +341,13 @@ def send_endless_headers(peer: Peer, _: Received) -> None:
 def test_a_fault_after_sending_has_an_unknown_outcome(
     make: Make,
     serve: Serve,
-    ca_file: Path,
     server_tls: ssl.SSLContext,
     behave: Behaviour,
     code: str,
     over_tls: bool,
 ) -> None:
     server = serve(behave, server_tls if over_tls else None)
-    error = fault(make(ca_file=str(ca_file), deadline_seconds=5.0), server.url)
+    error = fault(make(deadline_seconds=5.0), server.url)
 
     assert (error.code, error.unknown_outcome) == (code, True)
 
@@ -510,10 +508,10 @@ def test_headers_are_asked_for_once_the_connection_stands(make: Make, serve: Ser
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 def test_a_connection_is_used_again_by_its_thread_and_by_no_other(
-    make: Make, serve: Serve, ca_file: Path, server_tls: ssl.SSLContext, over_tls: bool
+    make: Make, serve: Serve, server_tls: ssl.SSLContext, over_tls: bool
 ) -> None:
     server = serve(answering(answer()), server_tls if over_tls else None)
-    outgoing = make(ca_file=str(ca_file), deadline_seconds=5.0)
+    outgoing = make(deadline_seconds=5.0)
     get(outgoing, server.url)
     get(outgoing, server.url)
     assert server.connections == 1
@@ -575,7 +573,7 @@ def test_a_proxy_that_is_set_is_used(make: Make, serve: Serve) -> None:
 
 
 def test_https_goes_through_a_tunnel_and_keeps_its_own_tls(
-    make: Make, serve: Serve, ca_file: Path, server_tls: ssl.SSLContext
+    make: Make, serve: Serve, server_tls: ssl.SSLContext
 ) -> None:
     server = serve(answering(answer(200, b"{}")), server_tls)
     port = int(server.url.rpartition(":")[2])
@@ -591,7 +589,7 @@ def test_https_goes_through_a_tunnel_and_keeps_its_own_tls(
             back.join()
 
     proxy = serve(tunnel)
-    outgoing = make(proxy_url=proxy.url, ca_file=str(ca_file), deadline_seconds=5.0)
+    outgoing = make(proxy_url=proxy.url, deadline_seconds=5.0)
     assert get(outgoing, server.url).status == 200
     assert len(server.received) == 1
     outgoing.close()

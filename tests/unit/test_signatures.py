@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.signatures import (
@@ -193,6 +193,7 @@ _HEADER = st.text(st.characters(max_codepoint=255), max_size=200)
 _SIZED = st.binary(min_size=127, max_size=129).map(lambda raw: base64.b64encode(raw).decode())
 
 
+@settings(deadline=None)
 @given(_HEADER, _HEADER, st.one_of(st.text(max_size=200), _HEADER, _SIZED))
 def test_a_garbled_header_is_refused_and_never_raises(app_id: str, timestamp: str, signature: str) -> None:
     assert osl_verify(load_public_key(PUBLIC_PEM), app_id, timestamp, signature) is False
@@ -203,6 +204,7 @@ def test_fields_encrypted_with_openssl_are_opened(private_key: rsa.RSAPrivateKey
     assert osl_decrypt(private_key, LONG_CIPHERTEXT) == "a" * 117 + "bcd"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_whatever_is_encrypted_is_opened_again(text: str) -> None:
     assert osl_decrypt(load_private_key(PRIVATE_PEM), osl_encrypt(load_public_key(PUBLIC_PEM), text)) == text
