@@ -25,7 +25,7 @@ _RSA_COMMAND = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -ou
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 
 
-class _Wrong(Exception):  # noqa: N818
+class _Wrong(Exception):
     """What is wrong with a value, without the value."""
 
 
@@ -34,7 +34,7 @@ def _text(value: str) -> str:
 
 
 def _header_text(value: str) -> str:
-    if not value.isascii() or not value.isprintable():
+    if not value.isascii() or not value.isprintable() or not value.strip():
         raise _Wrong("it must be printable ASCII")
     return value
 

@@ -36,7 +36,7 @@ class ProviderHealth:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One call's outcome for the health of `provider`. `failure`: None when it worked, else its kind; `code` its code."""
+    """One call's outcome for the health of `provider`. `failure`: its kind, None when it worked; `code`: its code."""
 
     provider: str
     onboarding_id: str

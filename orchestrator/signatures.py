@@ -145,4 +145,6 @@ def _der(text: str) -> bytes:
 def _of_allowed_size(key: _Key) -> _Key:
     if not SMALLEST_KEY_BITS <= key.key_size <= LARGEST_KEY_BITS:
         raise ValueError(f"its size must be {SMALLEST_KEY_BITS} to {LARGEST_KEY_BITS} bits, not {key.key_size}")
+    if key.key_size % 8:
+        raise ValueError(f"its size must be a multiple of 8 bits, not {key.key_size}")
     return key

@@ -139,8 +139,10 @@ class SqliteDriver:
         return database
 
     def _open(self) -> Database:
-        created = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.close(created)
+        # Only ever created, never opened and closed beside SQLite: closing any descriptor of the file would drop
+        # the locks that this process's other connections hold on it.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         connection.execute("pragma synchronous = full")
         connection.execute("pragma foreign_keys = on")

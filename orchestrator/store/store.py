@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from orchestrator.errors import OrchestratorError
@@ -91,6 +92,15 @@ class Store:
     def onboarding_of_signup(self, webhook_id: str) -> Onboarding | None:
         """What a webhook-id first gave."""
         return self._onboarding("onboarding_of_signup", webhook_id=webhook_id)
+
+    def remember_signup(self, webhook_id: str, onboarding_id: str, now: int) -> None:
+        """A webhook-id that found an onboarding already there goes on giving it."""
+        with suppress(Duplicate):
+            self._driver.write(
+                lambda session: session.run(
+                    "insert_signup", webhook_id=webhook_id, onboarding_id=onboarding_id, received_at=now
+                )
+            )
 
     def onboarding_of_link(self, link_hash: str) -> Onboarding | None:
         """The onboarding that an end user's link opens."""

@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: help demo test check format soak clean
+
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/orchestrator: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(BIN)/pytest: $(BIN)/orchestrator
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(BIN)/orchestrator ## Play every story against the sandbox; Ctrl-C ends it
+	@$(BIN)/orchestrator demo
+
+test: $(BIN)/pytest ## All that must hold at each commit
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak'
+
+check: $(BIN)/pytest ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(BIN)/pytest ## Write the code as `check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+soak: $(BIN)/pytest ## What takes too long for each commit
+	$(BIN)/pytest -m soak -s
+
+clean: ## Remove what was made
+	rm -rf $(VENV) build dist *.egg-info

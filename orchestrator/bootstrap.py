@@ -1,0 +1,144 @@
+"""The one place that wires: settings in, a working service out."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator import telemetry
+from orchestrator.config import Config
+from orchestrator.documents import DocumentFolder
+from orchestrator.errors import ConfigurationError, InvalidInput, SettingFault
+from orchestrator.notify import Merchant
+from orchestrator.onboarding.context import Context, Rules, Timings
+from orchestrator.onboarding.profile import ProfileRules
+from orchestrator.providers.btse_pay import BtsePay
+from orchestrator.providers.dialect import Dialects, load_dialects
+from orchestrator.providers.http import Outgoing
+from orchestrator.providers.osl_pay import OslPay
+from orchestrator.seal import Sealer
+from orchestrator.store import AccessStore, ScheduleStore, SqliteDriver, Store
+from orchestrator.store.driver import Driver
+
+_DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
+
+
+@dataclass(frozen=True)
+class Service:
+    """A wired service. `close` gives back connections and threads."""
+
+    config: Config
+    context: Context
+    driver: Driver
+    outgoing: Outgoing
+
+    def migrate(self) -> list[str]:
+        """Bring the schema up to date; the names of what was applied."""
+        applied = self.driver.migrate()
+        self.context.schedule.set_budget(self.config.osl_requests_per_second)
+        return applied
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.outgoing.close()
+        self.driver.close()
+
+
+def system_now_ms() -> int:
+    """The real clock, in unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def build(
+    config: Config,
+    *,
+    timings: Timings | None = None,
+    now_ms: Callable[[], int] = system_now_ms,
+    token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    rand: Callable[[], float] = random.random,
+) -> Service:
+    """A service of these settings; nothing is opened or written before it is used.
+
+    Raises ConfigurationError when ORCHESTRATOR_PROVIDERS_FILE is faulty.
+    """
+    telemetry.configure(config.log_level, config.log_format)
+    dialects = _dialects(config)
+    sealer = Sealer(config.encryption_keys, secrets.token_bytes)
+    driver = SqliteDriver(config.database_path)
+    outgoing = Outgoing(deadline_seconds=config.provider_deadline_seconds, proxy_url=config.proxy_url, now_ms=now_ms)
+    documents = DocumentFolder(config.documents_path, sealer, lambda: secrets.token_hex(8))
+    context = Context(
+        store=Store(driver),
+        schedule=ScheduleStore(driver),
+        access=AccessStore(driver),
+        documents=documents,
+        sealer=sealer,
+        btse=_btse(config, dialects, outgoing, now_ms),
+        osl=_osl(config, dialects, outgoing, now_ms),
+        merchant=_merchant(config, sealer, outgoing, now_ms, token),
+        osl_public_key=config.osl_webhook_public_key,
+        dialects=dialects,
+        profile_rules=ProfileRules(dialects.osl),
+        rules=_rules(config),
+        timings=timings or Timings(),
+        now_ms=now_ms,
+        token=token,
+        random=rand,
+        pending_migrations=driver.pending_migrations,
+    )
+    return Service(config, context, driver, outgoing)
+
+
+def _dialects(config: Config) -> Dialects:
+    try:
+        return load_dialects(config.providers_file)
+    except InvalidInput as error:
+        fault = SettingFault("ORCHESTRATOR_PROVIDERS_FILE", str(error), "providers.toml")
+        raise ConfigurationError([fault]) from error
+
+
+def _rules(config: Config) -> Rules:
+    return Rules(
+        public_url=config.public_url,
+        app_id=config.osl_app_id,
+        deadline_ms=int(config.provider_deadline_seconds * 1000),
+        tolerance_ms=int(config.callback_tolerance_seconds * 1000),
+        patience_ms=int(config.callback_patience_seconds * 1000),
+        collect_ttl_ms=int(config.collect_ttl_days * _DAY_MS),
+        horizon_ms=int(config.retry_horizon_hours * _HOUR_MS),
+        signup_secrets=config.signup_secrets,
+    )
+
+
+def _btse(config: Config, dialects: Dialects, outgoing: Outgoing, now_ms: Callable[[], int]) -> BtsePay:
+    return BtsePay(
+        base_url=config.btse_base_url,
+        api_key=config.btse_api_key,
+        secret_key=config.btse_secret_key,
+        dialect=dialects.btse,
+        outgoing=outgoing,
+        now_ms=now_ms,
+    )
+
+
+def _osl(config: Config, dialects: Dialects, outgoing: Outgoing, now_ms: Callable[[], int]) -> OslPay:
+    return OslPay(
+        base_url=config.osl_base_url,
+        app_id=config.osl_app_id,
+        private_key=config.osl_private_key,
+        public_key=config.osl_webhook_public_key,
+        dialect=dialects.osl,
+        outgoing=outgoing,
+        now_ms=now_ms,
+    )
+
+
+def _merchant(
+    config: Config, sealer: Sealer, outgoing: Outgoing, now_ms: Callable[[], int], token: Callable[[], str]
+) -> Merchant | None:
+    if config.notify_url is None or config.notify_secret is None:
+        return None
+    return Merchant(config.notify_url, config.notify_secret, sealer, outgoing, lambda: f"dlv_{token()[:22]}", now_ms)

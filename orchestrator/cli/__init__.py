@@ -1,0 +1,64 @@
+"""The command `orchestrator`. Each subcommand is loaded by name, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from orchestrator import __version__
+from orchestrator.errors import ConfigurationError, OrchestratorError
+
+_COMMANDS = {
+    "serve": ("run", "Run web and worker together."),
+    "worker": ("run", "Run the worker alone."),
+    "migrate": ("run", "Bring the database up to date."),
+    "demo": ("demo", "Play every story against the sandbox and show what happens."),
+    "sandbox": ("sandbox", "Play BTSE Pay and OSL Pay over real HTTP."),
+    "token": ("tokens", "Make, list and revoke access tokens."),
+    "show": ("onboardings", "Show one onboarding with its timeline."),
+    "retry": ("onboardings", "Let onboardings that need attention go on."),
+    "cancel": ("onboardings", "Give an onboarding up."),
+    "resubmit": ("onboardings", "Ask the user to submit again."),
+    "audit": ("audit", "Verify the chains of transitions."),
+}
+
+
+class _ByName(click.Group):
+    """Loads a subcommand's module only when that subcommand is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+@click.group(cls=_ByName, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Carries each user of a merchant through KYC at BTSE Pay and OSL Pay."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run a command and exit: 0 done, 1 could not be done, 2 wrong use or settings."""
+    try:
+        cli.main(arguments, prog_name="orchestrator")
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except OrchestratorError as error:
+        click.echo(f"Error: {error}", err=True)
+        for path, messages in getattr(error, "errors", {}).items():
+            click.echo(f"  {path}: {'; '.join(messages)}", err=True)
+        sys.exit(1)

@@ -1,0 +1,93 @@
+"""`show`, `retry`, `cancel` and `resubmit`: one onboarding from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from orchestrator.cli.wiring import opened
+from orchestrator.errors import OrchestratorError
+from orchestrator.onboarding import look, operate
+from orchestrator.onboarding.context import Context
+from orchestrator.records import Onboarding
+from orchestrator.web.schemas import callback_json, delivery_json, onboarding_json, transition_json
+
+_ACTOR = "command_line"
+_as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@_as_json
+def show(id_: str, as_json: bool) -> None:
+    """Show an onboarding (by its id or merchantUserId) with its timeline."""
+    with opened() as service:
+        context = service.context
+        row = look.find_by_any_id(context, id_)
+        shown: dict[str, Any] = onboarding_json(look.view(context, row), with_link=False)
+        shown["transitions"] = [transition_json(item) for item in look.transitions(context, row)]
+        shown["callbacks"] = [callback_json(item) for item in look.callbacks(context, row)]
+        shown["deliveries"] = [delivery_json(item) for item in look.deliveries(context, row)]
+    click.echo(json.dumps(shown, ensure_ascii=False) if as_json else _told(shown))
+
+
+@click.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+def retry(ids: tuple[str, ...]) -> None:
+    """Let onboardings that need attention go on."""
+    _each(ids, lambda context, row: operate.retry(context, row.id, _ACTOR))
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+def cancel(id_: str) -> None:
+    """Give an onboarding up."""
+    _each((id_,), lambda context, row: operate.cancel(context, row.id, _ACTOR))
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.option("--reason", required=True, help="What the user should hear.")
+def resubmit(id_: str, reason: str) -> None:
+    """Ask the user to submit again."""
+    _each((id_,), lambda context, row: operate.ask_for_resubmission(context, row.id, reason, _ACTOR))
+
+
+def _each(ids: tuple[str, ...], verb: Callable[[Context, Onboarding], Onboarding]) -> None:
+    failed = False
+    with opened() as service:
+        for text in ids:
+            try:
+                row = verb(service.context, look.find_by_any_id(service.context, text))
+                click.echo(f"{row.id} {row.state}")
+            except OrchestratorError as error:
+                failed = True
+                click.echo(f"{text}: {error}", err=True)
+    sys.exit(1 if failed else 0)
+
+
+def _told(shown: dict[str, Any]) -> str:
+    lines = [
+        f"{shown['id']}  {shown['merchantUserId']}  {shown['state']}, round {shown['round']}",
+        f"created {shown['createdAt']}, next attempt {shown['nextAttemptAt'] or 'none'}",
+    ]
+    if shown["missing"]:
+        lines.append(f"missing: {', '.join(shown['missing'])}")
+    if shown["lastError"]:
+        error = shown["lastError"]
+        lines.append(f"last error: {error['provider']} {error['code']} {error['message']}")
+    lines.append("")
+    for row in shown["transitions"]:
+        detail = f" ({row['detail']})" if row["detail"] else ""
+        lines.append(f"{row['at']}  {row['from'] or '-'} -> {row['to']}  {row['event']} by {row['actor']}{detail}")
+    for row in shown["callbacks"]:
+        lines.append(
+            f"{row['receivedAt']}  callback {row['kycStatus'] or row['type']}: {row['verdict']}, seen {row['seen']}"
+        )
+    for row in shown["deliveries"]:
+        lines.append(f"{row['createdAt']}  told {row['type']}: {row['status']}, {row['attempts']} tries")
+    return "\n".join(lines)

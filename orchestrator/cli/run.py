@@ -1,0 +1,64 @@
+"""`serve`, `worker` and `migrate`: the processes."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from orchestrator import bootstrap
+from orchestrator.cli.wiring import check_migrated
+from orchestrator.config import Config
+from orchestrator.supervisor import Command, Supervisor
+from orchestrator.worker import Worker
+
+_GUNICORN = (
+    *("--worker-class", "orchestrator.web.gather.GatheringWorker"),
+    *("--worker-connections", "1000", "--keep-alive", "5"),
+    *("--timeout", "30", "--graceful-timeout", "20", "--log-level", "warning"),
+)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--web-workers", default=2, show_default=True, type=click.IntRange(1, 64), help="Web processes.")
+@click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Threads of each.")
+@click.option("--worker-threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Steps at a time.")
+def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: int) -> None:
+    """Run web (gunicorn) and one worker process together; SIGTERM ends all within 30 s."""
+    service = bootstrap.build(Config.from_env())
+    service.migrate()
+    service.close()
+    environment = {name: value for name, value in os.environ.items() if name != "GUNICORN_CMD_ARGS"}
+    web = [sys.executable, "-m", "gunicorn", "orchestrator.wsgi:app", "--bind", f"{host}:{port}", *_GUNICORN]
+    web += ["--workers", str(web_workers), "--threads", str(threads)]
+    worker_command = [sys.executable, "-m", "orchestrator", "worker", "--threads", str(worker_threads)]
+    click.echo(f"serving on http://{host}:{port} (status page: /status)", err=True)
+    sys.exit(Supervisor([Command("web", web, environment), Command("worker", worker_command)]).run())
+
+
+@click.command()
+@click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Steps at a time.")
+def worker(threads: int) -> None:
+    """Run the worker alone."""
+    service = bootstrap.build(Config.from_env())
+    try:
+        check_migrated(service)
+        running = Worker(service.context, threads)
+        running.stop_on_signals()
+        running.run()
+    finally:
+        service.close()
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database up to date."""
+    service = bootstrap.build(Config.from_env())
+    try:
+        applied = service.migrate()
+    finally:
+        service.close()
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")

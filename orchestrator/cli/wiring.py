@@ -1,0 +1,29 @@
+"""What every command that works on the database starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from orchestrator import bootstrap
+from orchestrator.bootstrap import Service
+from orchestrator.config import Config
+from orchestrator.errors import StoreUnavailable
+
+
+@contextmanager
+def opened() -> Iterator[Service]:
+    """A wired service over a migrated database. Raises ConfigurationError, StoreUnavailable."""
+    service = bootstrap.build(Config.from_env())
+    try:
+        check_migrated(service)
+        yield service
+    finally:
+        service.close()
+
+
+def check_migrated(service: Service) -> None:
+    """Raises StoreUnavailable when the schema is not the one this version needs."""
+    pending = service.driver.pending_migrations()
+    if pending:
+        raise StoreUnavailable(f"the database lacks {', '.join(pending)}: run `orchestrator migrate` first")

@@ -1,0 +1,88 @@
+"""Sealed documents in a local folder. No plain byte of a document is ever on disk.
+
+A file is synced and renamed before its row is written, and removed after its row is gone: a row always has its
+file. The associated data of the seal names onboarding, kind and content, so that files cannot be swapped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.records import Document
+from orchestrator.seal import Sealer
+
+
+class DocumentFolder:
+    """Documents below `root`, one folder an onboarding. `new_name()`: a name not used before."""
+
+    def __init__(self, root: Path, sealer: Sealer, new_name: Callable[[], str]) -> None:
+        self._root = root
+        self._sealer = sealer
+        self._new_name = new_name
+
+    def put(self, onboarding_id: str, kind: str, sha256: str, content: bytes) -> str:
+        """Seal and store `content`; its location, once it is durable. Raises StoreUnavailable."""
+        sealed = self._sealer.seal(content, "documents", onboarding_id, kind, sha256)
+        location = f"{onboarding_id}/{kind}-{self._new_name()}"
+        path = self._root / location
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_durably(path, sealed)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the document could not be stored ({error.strerror}): check the space and permissions of "
+                "the folder that ORCHESTRATOR_DOCUMENTS_URL names"
+            ) from error
+        return location
+
+    def get(self, document: Document) -> bytes:
+        """The plain content. Raises StoreUnavailable, SealBroken."""
+        try:
+            sealed = (self._root / document.location).read_bytes()
+        except OSError as error:
+            raise StoreUnavailable(f"document {document.location} could not be read ({error.strerror})") from error
+        return self._sealer.open(sealed, "documents", document.onboarding_id, document.kind, document.sha256)
+
+    def remove(self, location: str) -> None:
+        """Remove a file whose row is gone; nothing happens if it is not there."""
+        path = self._root / location
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
+
+    def check_writable(self) -> None:
+        """Raises StoreUnavailable when a document could not be stored."""
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"the document folder cannot be made ({error.strerror})") from error
+        if not os.access(self._root, os.W_OK | os.X_OK):
+            raise StoreUnavailable("the document folder is not writable: check its permissions")
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        _sync_folder(path.parent)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    for place in (folder, folder.parent):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

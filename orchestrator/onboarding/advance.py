@@ -1,0 +1,109 @@
+"""The worker's side: claim what is due and do one step of it, one call to a provider at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.errors import Kind, ProviderError
+from orchestrator.machine import SETTLED, Event, State
+from orchestrator.notify import after_try
+from orchestrator.onboarding.apply import Step
+from orchestrator.onboarding.ask import confirm, poll, settle_doubt
+from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.files import provider_file
+from orchestrator.onboarding.profile import BTSE_FIELDS
+from orchestrator.onboarding.share import share
+from orchestrator.onboarding.work import ACTOR, FRESH, Work
+from orchestrator.records import Delivery, Lane
+from orchestrator.store.schedule import Claim, Terms
+from orchestrator.telemetry import logger
+
+
+def claim(context: Context, room: Mapping[Lane, int]) -> list[Claim]:
+    """Due rows, leased to the caller; `room`: how many of each lane it can work on."""
+    now = context.now_ms()
+    deadline = now + context.rules.deadline_ms
+    return context.schedule.claim(
+        Terms(
+            now=now,
+            lease=context.new_id("lease"),
+            lease_until=deadline + context.timings.lease_margin,
+            slot_free_at=deadline + 1_000,
+            probe_ms=context.timings.probe,
+            room=room,
+        )
+    )
+
+
+def claim_deliveries(context: Context, limit: int) -> list[Delivery]:
+    """Due notifications, leased to the caller."""
+    now = context.now_ms()
+    until = now + context.rules.deadline_ms + context.timings.lease_margin
+    return context.schedule.claim_deliveries(now, context.new_id("lease"), until, limit)
+
+
+def next_due(context: Context) -> int | None:
+    """When something can next be claimed (unix ms), as far as known; None: nothing waits."""
+    return context.schedule.next_due(context.now_ms())
+
+
+def advance(context: Context, claimed: Claim) -> None:
+    """Do one step of a claimed row and give it back. Raises LeaseLost when another worker took it over."""
+    row = claimed.onboarding
+    if row.state is State.UPLOADING:
+        _upload(Work(context, claimed, "btse"))
+        return
+    work = Work(context, claimed, "osl")
+    if row.state is State.SHARING:
+        share(work)
+    elif row.state is State.CONFIRMING or (row.state in SETTLED and row.claim is not None):
+        confirm(work)
+    elif row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
+        poll(work)
+    elif row.ask_at is not None and row.ask_at <= context.now_ms():
+        settle_doubt(work)
+    else:
+        work.done(lambda row: [Step(Event.TIME_RAN_OUT, ACTOR)] if row.state is State.COLLECTING else [])
+
+
+def deliver(context: Context, delivery: Delivery) -> None:
+    """One try to tell the merchant, and what became of it."""
+    error = None
+    if context.merchant is None:
+        error = ProviderError("merchant", Kind.TRANSIENT, "no-receiver")
+    else:
+        try:
+            context.merchant.send(delivery)
+        except ProviderError as failure:
+            error = failure
+            logger("worker").info("delivery_failed", delivery=delivery.id, code=failure.code)
+    now = context.now_ms()
+    tried = after_try(delivery, error, context.timings.deliveries, now, context.random())
+    context.schedule.settle_delivery(tried, delivery.lease or "", now)
+
+
+def beat(context: Context, worker_id: str) -> None:
+    """Say that a worker is alive."""
+    now = context.now_ms()
+    context.schedule.beat(worker_id, now, now - 10 * context.timings.worker_silent)
+
+
+def stop(context: Context, worker_id: str) -> None:
+    """Say that a worker stopped cleanly."""
+    context.schedule.stop_worker(worker_id)
+
+
+def _upload(work: Work) -> None:
+    context = work.context
+    email, profile = context.identity(work.row)
+    documents = {document.kind: document for document in context.store.documents(work.row.id)}
+    needed = [documents[kind] for kind in context.profile_rules.needed_documents(profile) if kind in documents]
+    files = {document.kind: provider_file(context, document) for document in needed}
+    fields = {name: profile[name] for name in BTSE_FIELDS}
+    fields |= {"email": email, "merchantUserId": work.row.merchant_user_id}
+    try:
+        work.call(lambda: context.btse.upload_kyc(fields, files))
+    except ProviderError as error:
+        work.failed(error)
+        return
+    work.done(lambda row: [Step(Event.UPLOADED, ACTOR, ", ".join(files), {"changed": False, **FRESH})])

@@ -1,0 +1,202 @@
+"""Collecting: the profile, the documents, the end user's link, and submit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from orchestrator.errors import Conflict, InvalidInput, NotFound, TooLarge, UnsupportedDocument
+from orchestrator.machine import CLOSED, EDITABLE, Event, State
+from orchestrator.onboarding.apply import Step, apply
+from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.look import find
+from orchestrator.onboarding.profile import (
+    DOCUMENT_KINDS,
+    LARGEST_AML_REPORT,
+    LARGEST_DOCUMENT,
+    LARGEST_SUM,
+    checked_email,
+)
+from orchestrator.records import Document, Onboarding, ShareOutcome
+from orchestrator.seal import plain_hash
+
+_IMAGE_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
+
+
+def edit(
+    context: Context,
+    onboarding_id: str,
+    patch: Any,
+    actor: str,
+    *,
+    allowed: Collection[str] | None = None,
+    defaults: Mapping[str, str] | None = None,
+) -> Onboarding:
+    """Merge `patch` into the profile: null removes, `email` is taken too; `defaults` fill what is absent.
+
+    `allowed`: the only names that may be set. Raises InvalidInput, Conflict unless it may be edited, NotFound.
+    """
+    _check_editable(find(context, onboarding_id))
+    if not isinstance(patch, dict):
+        raise InvalidInput("the data is not valid", {"profile": ["must be an object"]})
+    changes = dict(patch)
+    new_email = checked_email(changes.pop("email")) if "email" in changes and allowed is None else None
+    removed = {name for name, value in changes.items() if value is None}
+    _check_names(context, removed, allowed)
+    given = context.profile_rules.checked(
+        {name: value for name, value in changes.items() if value is not None}, allowed
+    )
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        email, profile = context.identity(row)
+        merged = {name: value for name, value in {**profile, **given}.items() if name not in removed}
+        merged = {**(defaults or {}), **merged}
+        changed = sorted(name for name in {*profile, *merged} if profile.get(name) != merged.get(name))
+        if new_email is not None and new_email != email:
+            changed.append("email")
+        if not changed:
+            _check_editable(row)
+            return ()
+        sealed = context.seal_json({"email": new_email or email, "profile": merged}, "onboardings", row.id, "profile")
+        email_hash = context.sealer.hash("email", (new_email or email).casefold())
+        columns = {"profile_sealed": sealed, "email_hash": email_hash, "changed": True}
+        return [Step(Event.EDITED, actor, ", ".join(changed), columns)]
+
+    return apply(context, onboarding_id, decide)
+
+
+def put_document(context: Context, onboarding_id: str, kind: str, content: bytes, actor: str) -> Onboarding:
+    """Seal and store a document in place of an earlier one of its kind.
+
+    Raises NotFound for an unknown kind, TooLarge, UnsupportedDocument (by content), Conflict, StoreUnavailable.
+    """
+    check_document_size(kind, len(content))
+    _check_editable(find(context, onboarding_id))
+    media_type = _media_type(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    there = _document(context, onboarding_id, kind)
+    if there is not None and there.sha256 == sha256:
+        return find(context, onboarding_id)
+    location = context.documents.put(onboarding_id, kind, sha256, content)
+    document = Document(onboarding_id, kind, media_type, len(content), sha256, location, context.now_ms())
+    replaced: list[str] = []
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        _, profile = context.identity(row)
+        others = [other for other in context.store.documents(row.id) if other.kind != kind]
+        if kind != "amlReport" and context.profile_rules.sum_for_btse(profile, [*others, document]) > LARGEST_SUM:
+            raise TooLarge(f"the documents for BTSE Pay together may have {LARGEST_SUM} bytes: send smaller ones")
+        earlier = _document(context, row.id, kind)
+        replaced[:] = [earlier.location] if earlier else []
+        return [Step(Event.EDITED, actor, kind, {"changed": True}, document=document)]
+
+    try:
+        row = apply(context, onboarding_id, decide)
+    except BaseException:
+        context.documents.remove(location)
+        raise
+    for old in replaced:
+        context.documents.remove(old)
+    return row
+
+
+def remove_document(context: Context, onboarding_id: str, kind: str, actor: str) -> Onboarding:
+    """Remove a document, its row before its file. Raises NotFound, Conflict."""
+    _check_kind(kind)
+    removed: list[str] = []
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        _check_editable(row)
+        there = _document(context, row.id, kind)
+        if there is None:
+            raise NotFound(f"there is no {kind}")
+        removed[:] = [there.location]
+        return [Step(Event.EDITED, actor, f"{kind} removed", {"changed": True}, removed_document=kind)]
+
+    row = apply(context, onboarding_id, decide)
+    for location in removed:
+        context.documents.remove(location)
+    return row
+
+
+def submit(context: Context, onboarding_id: str, actor: str) -> Onboarding:
+    """Submit what was collected. Raises InvalidInput naming what is missing, Conflict unless it may be submitted."""
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        _check_editable(row)
+        _, profile = context.identity(row)
+        documents = context.store.documents(row.id)
+        missing = context.profile_rules.missing(profile, documents)
+        errors = {path: ["is needed to submit"] for path in missing}
+        if context.profile_rules.sum_for_btse(profile, documents) > LARGEST_SUM:
+            errors["documents"] = [f"together may have {LARGEST_SUM} bytes: send smaller ones"]
+        if errors:
+            raise InvalidInput("something is missing or must be mended before this can be submitted", errors)
+        return [Step(_submit_event(row), actor, reason="")]
+
+    return apply(context, onboarding_id, decide)
+
+
+def renew_link(context: Context, onboarding_id: str, actor: str) -> Onboarding:
+    """A new link for the end user; the old one stops working. Raises NotFound, Conflict on a closed one."""
+    link = context.token()
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        if row.state in CLOSED:
+            raise Conflict(f"a {row.state} onboarding gets no link", row.state)
+        sealed = context.sealer.seal(link.encode(), "onboardings", row.id, "link")
+        columns = {"link_hash": plain_hash(link), "link_sealed": sealed}
+        return [Step(None, actor, changes=columns, replaced_link=row.link_hash)]
+
+    return apply(context, onboarding_id, decide)
+
+
+def check_document_size(kind: str, size: int) -> None:
+    """Raises NotFound for an unknown kind, TooLarge for more bytes than a document may have."""
+    _check_kind(kind)
+    largest = LARGEST_AML_REPORT if kind == "amlReport" else LARGEST_DOCUMENT
+    if size > largest:
+        raise TooLarge(f"a document may have {largest} bytes: send a smaller one")
+
+
+def _submit_event(row: Onboarding) -> Event:
+    if row.state is State.NEEDS_ATTENTION and row.share is ShareOutcome.ARRIVED:
+        return Event.SUBMITTED_AGAIN
+    return Event.SUBMITTED if row.changed else Event.SUBMITTED_UNCHANGED
+
+
+def _check_editable(row: Onboarding) -> None:
+    if row.state not in EDITABLE:
+        raise Conflict(f"nothing can be changed while the onboarding is {row.state}", row.state)
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in DOCUMENT_KINDS:
+        raise NotFound(f"there is no such document kind: it is one of {', '.join(DOCUMENT_KINDS)}")
+
+
+def _check_names(context: Context, names: Collection[str], allowed: Collection[str] | None) -> None:
+    known = context.profile_rules.names if allowed is None else allowed
+    errors = {f"profile.{name[:64]}": ["is not a field of the profile"] for name in names if name not in known}
+    if errors:
+        raise InvalidInput("the data is not valid", errors)
+
+
+def _document(context: Context, onboarding_id: str, kind: str) -> Document | None:
+    return next((item for item in context.store.documents(onboarding_id) if item.kind == kind), None)
+
+
+def _media_type(content: bytes) -> str:
+    """The type by content. Raises UnsupportedDocument."""
+    if content.startswith(b"%PDF-"):
+        return "application/pdf"
+    try:
+        with Image.open(BytesIO(content), formats=tuple(_IMAGE_TYPES)) as image:
+            image.verify()
+            return _IMAGE_TYPES[image.format or ""]
+    except Exception:  # noqa: BLE001 - the library raises many kinds on hostile files
+        raise UnsupportedDocument("the file must be a readable jpg, png or pdf, by its content") from None

@@ -1,0 +1,85 @@
+"""What merchants and operators do to an onboarding, and the audit of the chains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.machine import Event
+from orchestrator.onboarding import chain
+from orchestrator.onboarding.apply import Step, apply
+from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.look import find
+from orchestrator.records import DeliveryStatus, Onboarding
+
+LONGEST_REASON = 500
+
+
+def cancel(context: Context, onboarding_id: str, actor: str) -> Onboarding:
+    """Give an onboarding up. Raises Conflict once it is settled or closed, NotFound."""
+    return apply(context, onboarding_id, lambda row: [Step(Event.CANCEL_ASKED, actor)])
+
+
+def retry(context: Context, onboarding_id: str, actor: str) -> Onboarding:
+    """Go on where it stopped, or with the upload when something changed. Raises Conflict, NotFound."""
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        return [Step(Event.RETRIED_CHANGED if row.changed else Event.RETRIED, actor)]
+
+    return apply(context, onboarding_id, decide)
+
+
+def ask_for_resubmission(context: Context, onboarding_id: str, reason: Any, actor: str) -> Onboarding:
+    """Ask the user to submit again, saying why. Raises InvalidInput, Conflict, NotFound."""
+    if not isinstance(reason, str) or not 1 <= len(reason.strip()) <= LONGEST_REASON:
+        raise InvalidInput("the data is not valid", {"reason": [f"must be a text of 1 to {LONGEST_REASON} characters"]})
+    return apply(context, onboarding_id, lambda row: [Step(Event.RESUBMISSION_ASKED, actor, reason=reason.strip())])
+
+
+def resend_delivery(context: Context, delivery_id: str) -> str:
+    """Put a finished notification back in line; its onboarding's id. Raises NotFound, Conflict while it is in line."""
+    delivery = context.store.delivery(delivery_id)
+    if delivery is None:
+        raise NotFound("there is no such delivery")
+    if delivery.status is DeliveryStatus.PENDING or not context.schedule.resend_delivery(delivery_id, context.now_ms()):
+        raise Conflict("the delivery is still being tried", delivery.status)
+    return delivery.onboarding_id
+
+
+def authorization(context: Context, onboarding_id: str) -> Mapping[str, Any]:
+    """BTSE Pay's Get Authorization Information. Raises ProviderError; never changes the provider's health."""
+    row = find(context, onboarding_id)
+    return context.btse.get_authorization(row.merchant_user_id).value
+
+
+def cancel_authorization(context: Context, onboarding_id: str, user_key: Any) -> Mapping[str, Any]:
+    """BTSE Pay's Cancel Authorization; the userKey is dead for good. Raises InvalidInput, ProviderError."""
+    if not isinstance(user_key, str) or not 1 <= len(user_key) <= 256 or not user_key.isprintable():
+        raise InvalidInput("the data is not valid", {"userKey": ["must be a text of 1 to 256 characters"]})
+    row = find(context, onboarding_id)
+    return context.btse.cancel_authorization(row.merchant_user_id, user_key).value
+
+
+@dataclass(frozen=True)
+class AuditFault:
+    """One broken chain and what is wrong with it."""
+
+    onboarding_id: str
+    problem: str
+
+
+def audit(context: Context) -> Iterator[AuditFault]:
+    """Every fault of every chain: changed, removed, inserted or reordered rows, and a cut tail."""
+    for onboarding_id, _, _, _ in context.store.heads():
+        row = context.store.onboarding(onboarding_id)
+        if row is None:
+            continue
+        rows = context.store.transitions(onboarding_id)
+        if rows and rows[-1].seq > row.seq:
+            row = context.store.onboarding(onboarding_id) or row
+        for problem in chain.faults(rows, row.state, row.seq, row.hash):
+            yield AuditFault(onboarding_id, problem)
+    for onboarding_id in context.store.stray_chains():
+        yield AuditFault(onboarding_id, "its onboarding was deleted")

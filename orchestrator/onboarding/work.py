@@ -1,0 +1,161 @@
+"""One step under lease: calling a provider and storing the outcome, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from orchestrator.errors import Kind, ProviderError
+from orchestrator.health import Outcome
+from orchestrator.machine import CLOSED, SETTLED, Event, State
+from orchestrator.onboarding.apply import Decide, Failure, Step, apply
+from orchestrator.onboarding.context import Context
+from orchestrator.providers.answers import Answer
+from orchestrator.records import Onboarding
+from orchestrator.store.schedule import Claim
+from orchestrator.store.store import Held
+from orchestrator.telemetry import logger
+
+ACTOR = "worker"
+LONE_FAILURES = 3
+"""Unauthorized answers in a row after which an onboarding is parked, if others succeed meanwhile."""
+FRESH: Mapping[str, Any] = {"attempts": 0, "failing_since": None, "unauthorized": 0}
+"""What a success clears."""
+_DOUBTED = (State.COLLECTING, State.NEEDS_ATTENTION, *SETTLED)
+T = TypeVar("T")
+
+
+@dataclass
+class Work:
+    """A claimed row on its way through one step; used by one thread.
+
+    Exactly one of `done`, `failed` ends it: the lease and the slot are given back in the same transaction.
+    """
+
+    context: Context
+    claim: Claim
+    provider: str
+    called: bool = field(default=False, init=False)
+    answered_at: int = field(default=0, init=False)
+    skew_ms: int | None = field(default=None, init=False)
+
+    @property
+    def row(self) -> Onboarding:
+        """The row as it was claimed."""
+        return self.claim.onboarding
+
+    def call(self, ask: Callable[[], Answer[T]]) -> T:
+        """Call a provider. Raises ProviderError."""
+        self.called = True
+        try:
+            answer = ask()
+        except ProviderError as error:
+            self.answered_at, self.skew_ms = self.context.now_ms(), error.skew_ms
+            raise
+        self.answered_at, self.skew_ms = self.context.now_ms(), answer.skew_ms
+        return answer.value
+
+    def intend(self, decide: Decide) -> Onboarding:
+        """Store an intent; the lease is kept."""
+        return apply(self.context, self.row.id, decide, held=Held(self.claim.lease, release=False))
+
+    def done(self, decide: Decide) -> Onboarding:
+        """Store what came out of the step and give the row back."""
+        return self._end(decide, None)
+
+    def failed(
+        self,
+        error: ProviderError,
+        *,
+        also_secret: Mapping[str, str] | None = None,
+        changes: Mapping[str, Any] | None = None,
+        endless: bool = False,
+    ) -> Onboarding:
+        """Store a provider's error by its kind and give the row back.
+
+        `also_secret`: what the provider may quote beside the profile; `changes`: columns to set as well;
+        `endless`: the retry horizon does not run.
+        """
+        log = logger("worker").bind(onboarding=self.row.id, provider=error.provider, kind=error.kind.value)
+        log.info("step_failed", code=error.code, state=self.row.state.value)
+        failure = Failure(error, also_secret or {})
+
+        def decide(row: Onboarding) -> Sequence[Step]:
+            if (row.state, row.round) != (self.row.state, self.row.round):
+                return [_moved_on(row, failure)]
+            return [_failure_step(self.context, row, failure, changes or {}, endless)]
+
+        return self._end(decide, error)
+
+    def lost(self, decide: Decide, error: ProviderError) -> Onboarding:
+        """Store that a call's outcome is unknown and give the row back."""
+        return self._end(decide, error)
+
+    def _end(self, decide: Decide, error: ProviderError | None) -> Onboarding:
+        now = self.context.now_ms()
+        outcome = None
+        if self.called:
+            failure, code = (error.kind, error.code) if error is not None else (None, "")
+            outcome = Outcome(self.provider, self.row.id, now, failure, code, self.skew_ms)
+        # A slot is free one second after its answer was read, so that ten requests never meet in one second.
+        free_at = self.answered_at + 1_000 if self.called else now
+        held = Held(self.claim.lease, slot=self.claim.slot, slot_free_at=free_at)
+        return apply(self.context, self.row.id, decide, held=held, outcome=outcome)
+
+
+def _moved_on(row: Onboarding, failure: Failure) -> Step:
+    """The row is elsewhere by now: what the provider answered is kept, and changes nothing else."""
+    closed_by_now = failure.error.kind is Kind.REFUSED and row.state in CLOSED
+    return Step(Event.GAVE_UP if closed_by_now else Event.STEP_FAILED, ACTOR, str(failure.error), failure=failure)
+
+
+def _failure_step(
+    context: Context, row: Onboarding, failure: Failure, changes: Mapping[str, Any], endless: bool
+) -> Step:
+    error, now = failure.error, context.now_ms()
+    if error.kind is Kind.REFUSED:
+        return _given_up(row, str(error), failure, changes)
+    if error.kind is Kind.UNAUTHORIZED:
+        count = row.unauthorized + 1
+        if count >= LONE_FAILURES and _others_succeed(context, error.provider, now):
+            return _given_up(row, str(error), failure, changes)
+        wait = max(context.timings.unauthorized_shortest, context.backoff_ms(count))
+        columns = {"unauthorized": count, **_again_at(row, now + wait), **changes}
+        return Step(Event.STEP_FAILED, ACTOR, str(error), columns, failure=failure)
+    since = row.failing_since or now
+    if now - since >= context.rules.horizon_ms and not endless:
+        return _given_up(row, f"{error}, retried for too long", failure, changes)
+    wait = max(context.backoff_ms(row.attempts + 1), error.retry_after_ms or 0)
+    columns = {"attempts": row.attempts + 1, "failing_since": since, **_again_at(row, now + wait), **changes}
+    return Step(Event.STEP_FAILED, ACTOR, str(error), columns, failure=failure)
+
+
+def _given_up(row: Onboarding, detail: str, failure: Failure, changes: Mapping[str, Any]) -> Step:
+    columns = dict(changes)
+    if row.state in _DOUBTED:
+        columns |= {"ask_at": None, **FRESH}
+    if row.state in SETTLED:
+        columns |= NO_CLAIM
+    return Step(Event.GAVE_UP, ACTOR, detail, columns, failure=failure)
+
+
+NO_CLAIM: Mapping[str, Any] = {
+    "claim": None,
+    "claim_callback": None,
+    "contradictions": 0,
+    "contradicted_at": None,
+    "doubted_at": None,
+}
+"""What ends the doubt about a settled outcome."""
+
+
+def _again_at(row: Onboarding, when: int) -> dict[str, Any]:
+    if row.state in _DOUBTED and row.claim is None:
+        return {"ask_at": when}
+    return {"step_at": when}
+
+
+def _others_succeed(context: Context, provider: str, now: int) -> bool:
+    last = context.schedule.health(provider).last_success_at
+    return last is not None and now - last <= context.timings.others_succeed_within

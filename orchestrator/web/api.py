@@ -1,0 +1,174 @@
+"""The API for merchants and operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+
+from orchestrator.errors import InvalidInput
+from orchestrator.onboarding import collect, look, operate, signup
+from orchestrator.onboarding.profile import LARGEST_DOCUMENT
+from orchestrator.records import Onboarding
+from orchestrator.web.auth import allow, service
+from orchestrator.web.bodies import document_body, json_object
+from orchestrator.web.schemas import callback_json, delivery_json, onboarding_json, transition_json
+
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+LARGEST_JSON = 256_000
+_BOTH = ("merchant", "operator")
+
+
+@blueprint.post("/onboardings")
+@allow(*_BOTH)
+def create() -> ResponseReturnValue:
+    """Begin an onboarding: 201, or 200 and the live one there is."""
+    context = service()
+    onboarding, created = signup.sign_up(context, signup.checked_signup(context, json_object(LARGEST_JSON)), g.actor)
+    return _shown(onboarding), 201 if created else 200
+
+
+@blueprint.get("/onboardings")
+@allow(*_BOTH)
+def page() -> dict[str, Any]:
+    """Onboardings newest first: `items` and `nextCursor`."""
+    context = service()
+    rows, cursor = look.page(
+        context, request.args.get("state"), request.args.get("q"), request.args.get("cursor"), _limit()
+    )
+    return {
+        "items": [onboarding_json(look.view(context, row), with_link=False) for row in rows],
+        "nextCursor": cursor,
+    }
+
+
+@blueprint.get("/onboardings/<onboarding_id>")
+@allow(*_BOTH)
+def one(onboarding_id: str) -> dict[str, Any]:
+    """One onboarding."""
+    return _shown(look.find(service(), onboarding_id))
+
+
+@blueprint.patch("/onboardings/<onboarding_id>/profile")
+@allow(*_BOTH)
+def edit(onboarding_id: str) -> dict[str, Any]:
+    """JSON merge patch of the profile; takes `email` too."""
+    return _shown(collect.edit(service(), onboarding_id, json_object(LARGEST_JSON), g.actor))
+
+
+@blueprint.put("/onboardings/<onboarding_id>/documents/<kind>")
+@allow(*_BOTH)
+def put_document(onboarding_id: str, kind: str) -> dict[str, Any]:
+    """A document, raw or as the form part `file`."""
+    context = service()
+    look.find(context, onboarding_id)
+    collect.check_document_size(kind, 0)
+    content = document_body(LARGEST_DOCUMENT)
+    return _shown(collect.put_document(context, onboarding_id, kind, content, g.actor))
+
+
+@blueprint.delete("/onboardings/<onboarding_id>/documents/<kind>")
+@allow(*_BOTH)
+def remove_document(onboarding_id: str, kind: str) -> ResponseReturnValue:
+    """Remove a document."""
+    collect.remove_document(service(), onboarding_id, kind, g.actor)
+    return "", 204
+
+
+@blueprint.post("/onboardings/<onboarding_id>/submit")
+@allow(*_BOTH)
+def submit(onboarding_id: str) -> ResponseReturnValue:
+    """Send what was collected to the providers."""
+    return _shown(collect.submit(service(), onboarding_id, g.actor)), 202
+
+
+@blueprint.post("/onboardings/<onboarding_id>/cancel")
+@allow(*_BOTH)
+def cancel(onboarding_id: str) -> ResponseReturnValue:
+    """Give the onboarding up."""
+    return _shown(operate.cancel(service(), onboarding_id, g.actor)), 202
+
+
+@blueprint.post("/onboardings/<onboarding_id>/retry")
+@allow("operator")
+def retry(onboarding_id: str) -> ResponseReturnValue:
+    """Go on where it stopped."""
+    return _shown(operate.retry(service(), onboarding_id, g.actor)), 202
+
+
+@blueprint.post("/onboardings/<onboarding_id>/resubmission")
+@allow("operator")
+def ask_for_resubmission(onboarding_id: str) -> ResponseReturnValue:
+    """Ask the user to submit again: `{"reason": …}`."""
+    reason = json_object(LARGEST_JSON).get("reason")
+    return _shown(operate.ask_for_resubmission(service(), onboarding_id, reason, g.actor)), 202
+
+
+@blueprint.post("/onboardings/<onboarding_id>/link")
+@allow(*_BOTH)
+def renew_link(onboarding_id: str) -> dict[str, Any]:
+    """A new `uploadUrl`; the old one stops working."""
+    return _shown(collect.renew_link(service(), onboarding_id, g.actor))
+
+
+@blueprint.get("/onboardings/<onboarding_id>/transitions")
+@allow(*_BOTH)
+def transitions(onboarding_id: str) -> dict[str, Any]:
+    """The chain, oldest first."""
+    context = service()
+    rows = look.transitions(context, look.find(context, onboarding_id))
+    return {"items": [transition_json(row) for row in rows]}
+
+
+@blueprint.get("/onboardings/<onboarding_id>/callbacks")
+@allow("operator")
+def callbacks(onboarding_id: str) -> dict[str, Any]:
+    """OSL Pay's webhooks and what was made of each."""
+    context = service()
+    rows = look.callbacks(context, look.find(context, onboarding_id))
+    return {"items": [callback_json(row) for row in rows]}
+
+
+@blueprint.get("/onboardings/<onboarding_id>/deliveries")
+@allow("operator")
+def deliveries(onboarding_id: str) -> dict[str, Any]:
+    """The notifications to the merchant."""
+    context = service()
+    rows = look.deliveries(context, look.find(context, onboarding_id))
+    return {"items": [delivery_json(row) for row in rows]}
+
+
+@blueprint.post("/deliveries/<delivery_id>/resend")
+@allow("operator")
+def resend_delivery(delivery_id: str) -> ResponseReturnValue:
+    """Send a notification again."""
+    context = service()
+    operate.resend_delivery(context, delivery_id)
+    return delivery_json(look.delivery(context, delivery_id)), 202
+
+
+@blueprint.get("/onboardings/<onboarding_id>/authorization")
+@allow("operator")
+def authorization(onboarding_id: str) -> dict[str, Any]:
+    """BTSE Pay's Get Authorization Information."""
+    return dict(operate.authorization(service(), onboarding_id))
+
+
+@blueprint.post("/onboardings/<onboarding_id>/authorization/cancel")
+@allow("operator")
+def cancel_authorization(onboarding_id: str) -> dict[str, Any]:
+    """BTSE Pay's Cancel Authorization: `{"userKey": …}`."""
+    user_key = json_object(LARGEST_JSON).get("userKey")
+    return dict(operate.cancel_authorization(service(), onboarding_id, user_key))
+
+
+def _shown(onboarding: Onboarding) -> dict[str, Any]:
+    return onboarding_json(look.view(service(), onboarding), with_link=True)
+
+
+def _limit() -> int:
+    text = request.args.get("limit", "50")
+    if not text.isascii() or not text.isdigit() or len(text) > 3 or not 1 <= int(text) <= 200:
+        raise InvalidInput("the query is not valid", {"limit": ["must be 1 to 200"]})
+    return int(text)

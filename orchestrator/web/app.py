@@ -1,0 +1,188 @@
+"""The Flask application: its blueprints, and the one place where errors become answers."""
+
+from __future__ import annotations
+
+import secrets
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+from flask import Flask, Request, Response, current_app, g, render_template, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from orchestrator import errors
+from orchestrator.bootstrap import Service
+from orchestrator.onboarding import look
+from orchestrator.onboarding.context import Context
+from orchestrator.telemetry import logger
+from orchestrator.web import api, callbacks, hooks, pages, session, upload
+from orchestrator.web.problems import problem
+
+CSP = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_STATUSES: dict[type[errors.OrchestratorError], int] = {
+    errors.InvalidInput: 422,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Gone: 410,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.UnsupportedDocument: 415,
+    errors.MalformedCallback: 400,
+    errors.TooManyAttempts: 429,
+    errors.StoreUnavailable: 503,
+    errors.SealBroken: 503,
+    errors.ProviderError: 502,
+}
+_LARGEST_FORM = 16_500_000
+_HTML_PATHS = ("/u/", "/status", "/login", "/logout")
+
+
+class _Request(Request):
+    """No part of a form is ever spooled to a temporary file: a document's plain bytes stay in memory."""
+
+    max_content_length = _LARGEST_FORM
+    max_form_memory_size = _LARGEST_FORM
+    max_form_parts = 100
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return BytesIO()
+
+
+class _Flask(Flask):
+    request_class = _Request
+
+
+def create_app(service: Service) -> Flask:
+    """The application over a wired service; `app.extensions["orchestrator"]` is that service."""
+    app = _Flask("orchestrator", static_folder=str(_here("web/static")), template_folder=str(_templates()))
+    app.extensions["orchestrator"] = service
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    proxies = service.config.trusted_proxies
+    if proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+    for module in (api, callbacks, hooks, pages, session, upload):
+        app.register_blueprint(module.blueprint)
+    app.register_error_handler(Exception, _answer)
+    app.before_request(_identify)
+    app.after_request(_secure)
+    app.add_url_rule("/healthz", view_func=_healthz)
+    app.add_url_rule("/readyz", view_func=_readyz)
+    return app
+
+
+def _here(name: str) -> Path:
+    return Path(__file__).parent.parent / name
+
+
+def _templates() -> Path:
+    """Inside an installed package, else at the top of the checkout."""
+    installed = _here("templates")
+    return installed if installed.is_dir() else _here("../templates").resolve()
+
+
+def _context() -> Context:
+    service: Service = current_app.extensions["orchestrator"]
+    return service.context
+
+
+def _identify() -> None:
+    g.request_id = secrets.token_hex(8)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _secure(response: Response) -> Response:
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", CSP)
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    headers.setdefault("Permissions-Policy", "camera=(self), microphone=(), geolocation=()")
+    if request.endpoint != "static":
+        headers["Cache-Control"] = "no-store"
+    if request.is_secure:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    headers["X-Request-ID"] = g.get("request_id", "")
+    return response
+
+
+def _answer(error: Exception) -> Response:
+    """Any error as problem+json, or as a page for a browser; nothing of the request is echoed."""
+    status, detail, extra, headers = _described(error)
+    if status >= 500 and not isinstance(error, errors.ProviderError):
+        log = logger("web").bind(path=request.url_rule.rule if request.url_rule else None, kind=type(error).__name__)
+        if isinstance(error, errors.OrchestratorError):
+            log.error("unavailable", problem=str(error))
+        else:
+            log.error("crashed", exc_info=_without_values(error))
+    if request.path.startswith(_HTML_PATHS) and request.accept_mimetypes.best_match(["text/html"]):
+        response = Response(render_template("message.html", status=status, detail=detail), status)
+    else:
+        response = problem(status, detail, **extra)
+    response.headers.extend(headers)
+    return response
+
+
+def _described(error: Exception) -> tuple[int, str, dict[str, Any], dict[str, str]]:
+    if isinstance(error, errors.OrchestratorError):
+        status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 500)
+        return status, str(error), _members(error), _headers(error)
+    if isinstance(error, RequestEntityTooLarge):
+        return 413, "the body is larger than allowed here", {}, {}
+    if isinstance(error, HTTPException) and error.code is not None:
+        allowed = getattr(error, "valid_methods", None) or ()
+        return error.code, error.description or "", {}, {"Allow": ", ".join(sorted(allowed))} if allowed else {}
+    return 500, "something went wrong here; nothing was stored", {}, {}
+
+
+def _members(error: errors.OrchestratorError) -> dict[str, Any]:
+    if isinstance(error, errors.InvalidInput) and error.errors:
+        return {"errors": error.errors}
+    if isinstance(error, errors.Conflict):
+        return {"state": error.state}
+    if isinstance(error, errors.ProviderError):
+        return {"kind": error.kind.value, "code": error.code}
+    return {}
+
+
+def _headers(error: errors.OrchestratorError) -> dict[str, str]:
+    if isinstance(error, errors.TooManyAttempts):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, errors.StoreUnavailable):
+        return {"Retry-After": "5"}
+    if isinstance(error, errors.Unauthenticated) and request.path.startswith("/api/"):
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
+class _Hidden(Exception):  # noqa: N818
+    """Stands for an exception whose message may quote a user's data."""
+
+
+def _without_values(error: Exception) -> Exception:
+    return _Hidden(type(error).__name__).with_traceback(error.__traceback__)
+
+
+def _healthz() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+def _readyz() -> Response | dict[str, Any]:
+    context = _context()
+    if context.pending_migrations():
+        return problem(503, "the database must be migrated first: run `orchestrator migrate`")
+    look.check_ready(context)
+    return {"status": "ok", "warnings": look.warnings(context)}

@@ -1,0 +1,34 @@
+"""OSL Pay's webhooks: raw bytes and headers go to the service, which verifies."""
+
+from __future__ import annotations
+
+from flask import Blueprint, request
+
+from orchestrator.onboarding import receive
+from orchestrator.web.auth import open_to, service
+from orchestrator.web.bodies import raw_body
+
+blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
+_HEADERS = ("appId", "timestamp", "signature")
+_DONE = {"code": "00000", "msg": "success"}
+
+
+@blueprint.post("/oslpay/<token>")
+@open_to("whoever signs with OSL Pay's key")
+def receive_addressed(token: str) -> dict[str, str]:
+    """A webhook at the callbackUrl of one round."""
+    return _receive(token)
+
+
+@blueprint.post("/oslpay")
+@open_to("whoever signs with OSL Pay's key")
+def receive_unaddressed() -> dict[str, str]:
+    """A webhook at the merchant-wide URL."""
+    return _receive(None)
+
+
+def _receive(token: str | None) -> dict[str, str]:
+    body = raw_body(receive.LARGEST_BODY)
+    headers = {name: request.headers.get(name, "") for name in _HEADERS}
+    receive.receive(service(), token, headers, body)
+    return _DONE

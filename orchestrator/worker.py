@@ -1,0 +1,144 @@
+"""The worker: claims what is due, advances it in threads, and stops cleanly on SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from orchestrator.errors import OrchestratorError, StoreUnavailable
+from orchestrator.onboarding import advance
+from orchestrator.onboarding.context import Context
+from orchestrator.records import Delivery, Lane
+from orchestrator.store import LeaseLost
+from orchestrator.telemetry import logger
+
+LOOK_EVERY = 0.1
+"""Seconds between looks for work that other processes stored."""
+_PAUSE_AFTER_FAULT = 1.0
+_DELIVERIES = "deliveries"
+
+
+class Worker:
+    """Claims and advances until it is stopped. `threads`: how many steps run at the same time at most."""
+
+    def __init__(self, context: Context, threads: int) -> None:
+        self._context = context
+        self._threads = threads
+        self._id = context.new_id("wrk")
+        self._stopping = threading.Event()
+        self._idle = threading.Event()
+        self._busy: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._log = logger("worker")
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns when the steps under way are stored."""
+        self._stopping.set()
+        self._idle.set()
+
+    def stop_on_signals(self) -> None:
+        """Stop on SIGTERM and SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+
+    def run(self) -> None:
+        """Work until stopped; every step under way is finished and stored before this returns."""
+        beat_at = 0
+        self._log.info("worker_started", threads=self._threads)
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="worker") as pool:
+            while not self._stopping.is_set():
+                try:
+                    beat_at = self._beat(beat_at)
+                    claimed = self._claim(pool)
+                except StoreUnavailable as error:
+                    self._log.error("store_unavailable", problem=str(error))
+                    self._stopping.wait(_PAUSE_AFTER_FAULT)
+                else:
+                    self._rest(claimed)
+        try:
+            advance.stop(self._context, self._id)
+        except StoreUnavailable as error:
+            self._log.error("store_unavailable", problem=str(error))
+        self._log.info("worker_stopped")
+
+    def _beat(self, beat_at: int) -> int:
+        now = self._context.now_ms()
+        if 0 <= now - beat_at < self._context.timings.worker_beat:
+            return beat_at
+        advance.beat(self._context, self._id)
+        return now
+
+    def _claim(self, pool: ThreadPoolExecutor) -> bool:
+        """Claim what there is room for and start on it; whether there was any."""
+        self._idle.clear()
+        room = self._room()
+        due = advance.next_due(self._context)
+        if due is None or due > self._context.now_ms() or not any(room.values()):
+            return False
+        started = 0
+        for delivery in self._claim_deliveries(room):
+            self._start(pool, _DELIVERIES, partial(self._deliver, delivery))
+            started += 1
+        lanes = {lane: min(room[lane], self._free()) for lane in Lane}
+        for claim in advance.claim(self._context, lanes):
+            self._start(pool, claim.lane, partial(advance.advance, self._context, claim))
+            started += 1
+        return bool(started)
+
+    def _claim_deliveries(self, room: dict[str, int]) -> list[Delivery]:
+        limit = min(room[_DELIVERIES], self._free())
+        return advance.claim_deliveries(self._context, limit) if limit > 0 else []
+
+    def _room(self) -> dict[str, int]:
+        """How many more of each kind may run: slow uploads or a slow merchant leave threads for the rest."""
+        most: dict[str, int] = dict.fromkeys(Lane, self._threads)
+        most[Lane.UPLOAD] = most[Lane.POLL] = max(1, self._threads // 2)
+        most[_DELIVERIES] = max(1, self._threads // 4)
+        with self._lock:
+            free = self._threads - self._busy.total()
+            return {kind: max(0, min(limit - self._busy[kind], free)) for kind, limit in most.items()}
+
+    def _free(self) -> int:
+        with self._lock:
+            return self._threads - self._busy.total()
+
+    def _start(self, pool: ThreadPoolExecutor, kind: str, step: Callable[[], None]) -> None:
+        with self._lock:
+            self._busy[kind] += 1
+        pool.submit(self._run, kind, step)
+
+    def _run(self, kind: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except LeaseLost as error:
+            self._log.warning("lease_lost", problem=str(error))
+        except OrchestratorError as error:
+            self._log.error("step_unfinished", problem=str(error), kind=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the lease runs out and the step is repeated; no data in the log
+            self._log.error("step_crashed", kind=type(error).__name__, at=_where(error))
+        finally:
+            with self._lock:
+                self._busy[kind] -= 1
+            self._idle.set()
+
+    def _deliver(self, delivery: Delivery) -> None:
+        advance.deliver(self._context, delivery)
+
+    def _rest(self, claimed: bool) -> None:
+        """Until something can be due, a thread is free, or it is time to look what others stored."""
+        if claimed:
+            return
+        due = advance.next_due(self._context)
+        wait = LOOK_EVERY if due is None else min(LOOK_EVERY, max(0.002, (due - self._context.now_ms()) / 1000))
+        self._idle.wait(wait)
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

@@ -1,0 +1,14 @@
+"""What gunicorn serves: `gunicorn orchestrator.wsgi:app`, or `gunicorn wsgi:app` in a checkout."""
+
+import sys
+
+from orchestrator import bootstrap
+from orchestrator.config import Config
+from orchestrator.errors import ConfigurationError
+from orchestrator.web.app import create_app
+
+try:
+    app = create_app(bootstrap.build(Config.from_env()))
+except ConfigurationError as error:
+    print(error, file=sys.stderr)  # noqa: T201 - gunicorn hides why a worker did not boot
+    sys.exit(2)
