@@ -77,12 +77,15 @@ def find_by_link(context: Context, token: str) -> Onboarding:
 
 
 def page(
-    context: Context, state: str | None, query: str | None, cursor: str | None, limit: int
+    context: Context, state: str | None, query: str | None, cursor: str | None, limit: int, *, by_email: bool = True
 ) -> tuple[list[Onboarding], str | None]:
-    """Onboardings newest first and the cursor of the next page. Raises InvalidInput for a bad state or cursor."""
+    """Onboardings newest first and the cursor of the next page. Raises InvalidInput for a bad state or cursor.
+
+    `by_email`: whether `query` may be an email; one who may see no personal data must not guess it either.
+    """
     wanted = _state(state) if state else None
     if query:
-        email_hashes = context.sealer.hashes("email", query.strip().casefold())
+        email_hashes = context.sealer.hashes("email", query.strip().casefold()) if by_email else ()
         found = context.store.search(query.strip(), email_hashes, limit)
         return [row for row in found if wanted in (None, row.state)], None
     rows = context.store.page(wanted, _cursor(cursor) if cursor else None, limit + 1)
@@ -125,6 +128,11 @@ def delivery(context: Context, delivery_id: str) -> Delivery:
 def health(context: Context) -> list[ProviderHealth]:
     """What is known of both providers."""
     return [context.schedule.health(name) for name in ("btse", "osl")]
+
+
+def last_beat(context: Context) -> int | None:
+    """When a worker was last seen (ms)."""
+    return context.schedule.last_beat()
 
 
 def warnings(context: Context) -> list[str]:
