@@ -97,6 +97,7 @@ class Worker:
         """How many more of each kind may run: slow uploads or a slow merchant leave threads for the rest."""
         most: dict[str, int] = dict.fromkeys(Lane, self._threads)
         most[Lane.UPLOAD] = most[Lane.POLL] = max(1, self._threads // 2)
+        most[Lane.SHARE] = max(1, self._threads * 3 // 4)
         most[_DELIVERIES] = max(1, self._threads // 4)
         with self._lock:
             free = self._threads - self._busy.total()
@@ -133,7 +134,12 @@ class Worker:
         if claimed:
             return
         due = advance.next_due(self._context)
-        wait = LOOK_EVERY if due is None else min(LOOK_EVERY, max(0.002, (due - self._context.now_ms()) / 1000))
+        if due is None:
+            wait = LOOK_EVERY
+        else:
+            ahead = (due - self._context.now_ms()) / 1000
+            # What is due and could not be claimed waits for a thread or a slot: no need to look at once again.
+            wait = min(LOOK_EVERY, ahead) if ahead > 0 else LOOK_EVERY / 5
         self._idle.wait(wait)
 
 

@@ -11,4 +11,5 @@ try:
     app = create_app(bootstrap.build(Config.from_env()))
 except ConfigurationError as error:
     print(error, file=sys.stderr)  # noqa: T201 - gunicorn hides why a worker did not boot
-    sys.exit(2)
+    # The status by which gunicorn's workers say that starting more of them is of no use.
+    sys.exit(4)

@@ -60,7 +60,7 @@ def advance(context: Context, claimed: Claim) -> None:
         confirm(work)
     elif row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
         poll(work)
-    elif row.ask_at is not None and row.ask_at <= context.now_ms():
+    elif claimed.lane is Lane.POLL:
         settle_doubt(work)
     else:
         work.done(lambda row: [Step(Event.TIME_RAN_OUT, ACTOR)] if row.state is State.COLLECTING else [])

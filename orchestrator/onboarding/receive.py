@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from orchestrator.errors import MalformedCallback, NotFound, Unauthenticated
-from orchestrator.machine import CLAIMS, CellKind, Event, next_move
+from orchestrator.machine import CLAIMS, CellKind, Event, State, next_move
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Callback, CallbackToken, Onboarding, ShareOutcome, Verdict
@@ -250,7 +250,8 @@ def _steps(
         return [Step(Event.CALLBACK_DOUBTED, ACTOR, verdict.value, callbacks=[callback])]
     if verdict is Verdict.EARLY:
         # While a share's outcome is unknown this webhook is the proof: the worker looks at once.
-        lost = {"step_at": context.now_ms()} if row.share is ShareOutcome.LOST else {}
+        waits = row.state is State.SHARING and row.share is ShareOutcome.LOST
+        lost = {"step_at": context.now_ms()} if waits else {}
         return [Step(EVENTS[webhook.kyc_status or ""], ACTOR, changes=lost, callbacks=[callback])]
     if verdict is Verdict.APPLIED:
         event = EVENTS[webhook.kyc_status or ""]

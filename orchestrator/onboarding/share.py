@@ -34,7 +34,9 @@ _URL_NAMES = {
 def share(work: Work) -> None:
     """One step of a row in `sharing`: a file, the share, or a question about a share whose answer is lost."""
     row = work.row
-    if row.share is ShareOutcome.LOST:
+    if row.share is ShareOutcome.ARRIVED:
+        work.done(lambda row: _arrived(work.context, row, Event.SHARE_FOUND, None))
+    elif row.share is ShareOutcome.LOST:
         _ask_whether_it_arrived(work)
     elif row.share is ShareOutcome.INTENDED:
         work.done(lambda row: [_lost(work.context, row)])

@@ -121,7 +121,9 @@ def _failure_step(
         if count >= LONE_FAILURES and _others_succeed(context, error.provider, now):
             return _given_up(row, str(error), failure, changes)
         wait = max(context.timings.unauthorized_shortest, context.backoff_ms(count))
-        columns = {"unauthorized": count, **_again_at(row, now + wait), **changes}
+        # The retry horizon runs over transient failures alone.
+        columns = {"unauthorized": count, "attempts": 0, "failing_since": None}
+        columns |= {**_again_at(row, now + wait), **changes}
         return Step(Event.STEP_FAILED, ACTOR, str(error), columns, failure=failure)
     since = row.failing_since or now
     if now - since >= context.rules.horizon_ms and not endless:

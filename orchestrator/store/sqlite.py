@@ -158,6 +158,9 @@ class SqliteDriver:
             except StoreUnavailable as error:
                 for job in group:
                     job.fail(error)
+                if writer is not None:
+                    writer.close()
+                    writer = None
             else:
                 for job in group:
                     job.finish()
@@ -193,8 +196,11 @@ class _Job:
         """Whether the work was done; if not, what it did must be undone."""
         try:
             self._value = self._work(session)
-        except sqlite3.OperationalError:
-            raise
+        except sqlite3.DatabaseError as error:
+            if not isinstance(error, sqlite3.IntegrityError):
+                raise
+            self._error = error
+            return False
         except Exception as error:  # noqa: BLE001 - handed to the caller's thread as it is
             self._error = error
             return False
@@ -296,7 +302,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
-        if isinstance(error, sqlite3.IntegrityError):
+        if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
             raise
         raise StoreUnavailable(
             f"the database could not be used ({error}): check the disk's space and the file's permissions"

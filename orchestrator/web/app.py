@@ -168,7 +168,7 @@ def _headers(error: errors.OrchestratorError) -> dict[str, str]:
     return {}
 
 
-class _Hidden(Exception):  # noqa: N818
+class _Hidden(Exception):
     """Stands for an exception whose message may quote a user's data."""
 
 
