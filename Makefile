@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help demo test check format soak clean
+.PHONY: help demo test check format docs soak clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: $(BIN)/pytest ## Lint, format and types
 format: $(BIN)/pytest ## Write the code as `check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(BIN)/pytest ## Write the reference pages and the diagram from the code
+	$(BIN)/python docs/make_reference.py
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s
