@@ -15,6 +15,7 @@ from orchestrator.onboarding.profile import BTSE_FIELDS
 from orchestrator.onboarding.share import share
 from orchestrator.onboarding.work import ACTOR, FRESH, Work
 from orchestrator.records import Delivery, Lane
+from orchestrator.store import LeaseLost as LeaseLost
 from orchestrator.store.schedule import Claim, Terms
 from orchestrator.telemetry import logger
 

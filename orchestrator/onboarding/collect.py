@@ -128,17 +128,22 @@ def submit(context: Context, onboarding_id: str, actor: str) -> Onboarding:
 
     def decide(row: Onboarding) -> Sequence[Step]:
         _check_editable(row)
-        _, profile = context.identity(row)
-        documents = context.store.documents(row.id)
-        missing = context.profile_rules.missing(profile, documents)
-        errors = {path: ["is needed to submit"] for path in missing}
-        if context.profile_rules.sum_for_btse(profile, documents) > LARGEST_SUM:
-            errors["documents"] = [f"together may have {LARGEST_SUM} bytes: send smaller ones"]
-        if errors:
-            raise InvalidInput("something is missing or must be mended before this can be submitted", errors)
+        check_complete(context, row)
         return [Step(_submit_event(row), actor, reason="")]
 
     return apply(context, onboarding_id, decide)
+
+
+def check_complete(context: Context, row: Onboarding) -> None:
+    """Raises InvalidInput naming exactly what the providers still need."""
+    _, profile = context.identity(row)
+    documents = context.store.documents(row.id)
+    missing = context.profile_rules.missing(profile, documents)
+    errors = {path: ["is needed to submit"] for path in missing}
+    if context.profile_rules.sum_for_btse(profile, documents) > LARGEST_SUM:
+        errors["documents"] = [f"together may have {LARGEST_SUM} bytes: send smaller ones"]
+    if errors:
+        raise InvalidInput("something is missing or must be mended before this can be submitted", errors)
 
 
 def renew_link(context: Context, onboarding_id: str, actor: str) -> Onboarding:

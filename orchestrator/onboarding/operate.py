@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import Conflict, InvalidInput, NotFound
-from orchestrator.machine import Event
+from orchestrator.machine import Event, State
 from orchestrator.onboarding import chain
 from orchestrator.onboarding.apply import Step, apply
+from orchestrator.onboarding.collect import check_complete
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.look import find
 from orchestrator.records import DeliveryStatus, Onboarding
@@ -23,9 +24,14 @@ def cancel(context: Context, onboarding_id: str, actor: str) -> Onboarding:
 
 
 def retry(context: Context, onboarding_id: str, actor: str) -> Onboarding:
-    """Go on where it stopped, or with the upload when something changed. Raises Conflict, NotFound."""
+    """Go on where it stopped, or with the upload when something changed.
+
+    Raises Conflict, NotFound, and InvalidInput when an edit removed what the providers need.
+    """
 
     def decide(row: Onboarding) -> Sequence[Step]:
+        if row.state is State.NEEDS_ATTENTION:
+            check_complete(context, row)
         return [Step(Event.RETRIED_CHANGED if row.changed else Event.RETRIED, actor)]
 
     return apply(context, onboarding_id, decide)
