@@ -142,6 +142,8 @@ _CLAIMED = {state: _to(S.CONFIRMING) for state in (S.AWAITING_CALLBACK, S.IN_REV
     S.NEEDS_ATTENTION: _to(S.CONFIRMING)
 }
 _WAITING = (S.AWAITING_CALLBACK, S.IN_REVIEW)
+_CLOSED_STAYS = {state: _to(state) for state in (S.CANCELLED, S.EXPIRED)}
+"""An answer that comes after the end is on record all the same, as a transition to itself."""
 
 TABLE: dict[Event, dict[State, Cell]] = {
     Event.SIGNED_UP: _row(IGNORE, {}),
@@ -174,12 +176,12 @@ TABLE: dict[Event, dict[State, Cell]] = {
     Event.CALLBACK_REJECT: _row(IGNORE, _KEPT | _CLAIMED | {S.REJECTED: ASK, S.APPROVED: ASK}),
     Event.CALLBACK_FINAL_REJECT: _row(IGNORE, _KEPT | _CLAIMED | {S.APPROVED: ASK}),
     Event.CALLBACK_DOUBTED: _row(ASK, {}, closed=IGNORE),
-    Event.ANSWERED_PASS: _row(_to(S.APPROVED), {S.CONFIRMING: IGNORE, S.APPROVED: IGNORE}, closed=IGNORE),
-    Event.ANSWERED_REVIEW: _row(IGNORE, dict.fromkeys(_WAITING, _to(S.IN_REVIEW))),
-    Event.ANSWERED_OPEN: _row(IGNORE, {state: _to(state) for state in _WAITING}),
-    Event.ANSWERED_REJECT: _row(IGNORE, {state: _to(state) for state in _WAITING}),
-    Event.ANSWERED_REJECT_AGAIN: _row(IGNORE, dict.fromkeys(_WAITING, _to(S.NEEDS_ATTENTION))),
-    Event.ANSWERED_FINAL_REJECT: _row(IGNORE, dict.fromkeys(_WAITING, _to(S.REJECTED))),
+    Event.ANSWERED_PASS: _row(_to(S.APPROVED), _CLOSED_STAYS | {S.CONFIRMING: IGNORE, S.APPROVED: IGNORE}),
+    Event.ANSWERED_REVIEW: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(_WAITING, _to(S.IN_REVIEW))),
+    Event.ANSWERED_OPEN: _row(IGNORE, _CLOSED_STAYS | {state: _to(state) for state in _WAITING}),
+    Event.ANSWERED_REJECT: _row(IGNORE, _CLOSED_STAYS | {state: _to(state) for state in _WAITING}),
+    Event.ANSWERED_REJECT_AGAIN: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(_WAITING, _to(S.NEEDS_ATTENTION))),
+    Event.ANSWERED_FINAL_REJECT: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(_WAITING, _to(S.REJECTED))),
     Event.CONFIRMED_PASS: _row(IGNORE, dict.fromkeys((S.CONFIRMING, S.REJECTED), _to(S.APPROVED))),
     Event.CONFIRMED_REJECT: _row(
         IGNORE, dict.fromkeys((S.CONFIRMING, S.APPROVED, S.REJECTED), _next_round(S.COLLECTING))
