@@ -13,7 +13,6 @@ from orchestrator.errors import OrchestratorError, StoreUnavailable
 from orchestrator.onboarding import advance
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Delivery, Lane
-from orchestrator.store import LeaseLost
 from orchestrator.telemetry import logger
 
 LOOK_EVERY = 0.1
@@ -115,7 +114,7 @@ class Worker:
     def _run(self, kind: str, step: Callable[[], None]) -> None:
         try:
             step()
-        except LeaseLost as error:
+        except advance.LeaseLost as error:
             self._log.warning("lease_lost", problem=str(error))
         except OrchestratorError as error:
             self._log.error("step_unfinished", problem=str(error), kind=type(error).__name__)

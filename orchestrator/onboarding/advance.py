@@ -15,9 +15,11 @@ from orchestrator.onboarding.profile import BTSE_FIELDS
 from orchestrator.onboarding.share import share
 from orchestrator.onboarding.work import ACTOR, FRESH, Work
 from orchestrator.records import Delivery, Lane
-from orchestrator.store import LeaseLost as LeaseLost
+from orchestrator.store import LeaseLost
 from orchestrator.store.schedule import Claim, Terms
 from orchestrator.telemetry import logger
+
+__all__ = ["LeaseLost", "advance", "beat", "claim", "claim_deliveries", "deliver", "next_due", "stop"]
 
 
 def claim(context: Context, room: Mapping[Lane, int]) -> list[Claim]:
