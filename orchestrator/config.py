@@ -22,15 +22,10 @@ from orchestrator.signatures import load_private_key, load_public_key
 _KEY_COMMAND = "openssl rand -base64 32"
 _WHSEC_COMMAND = 'echo "whsec_$(openssl rand -base64 32)"'
 _RSA_COMMAND = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out osl-private.pem"
-_DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 
 
 class _Wrong(Exception):
     """What is wrong with a value, without the value."""
-
-
-def _text(value: str) -> str:
-    return value
 
 
 def _header_text(value: str) -> str:
@@ -40,8 +35,12 @@ def _header_text(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[\s?#]", value):
         raise _Wrong("it must be an http or https URL without query")
     return value.rstrip("/")
 
@@ -89,19 +88,14 @@ def _whsecs(value: str) -> tuple[str, ...]:
     return tuple(_whsec(part.strip()) for part in value.split(","))
 
 
-def _private_key(value: str) -> RSAPrivateKey:
-    return _key(load_private_key, value)  # type: ignore[no-any-return]
+def _key(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(value: str) -> Any:
+        try:
+            return load(value)
+        except Exception:  # noqa: BLE001 - cryptography raises several kinds; none may echo the key
+            raise _Wrong("it must be an RSA key of 1024 to 4096 bits, as PEM or base64 DER") from None
 
-
-def _public_key(value: str) -> RSAPublicKey:
-    return _key(load_public_key, value)  # type: ignore[no-any-return]
-
-
-def _key(load: Callable[[str], Any], value: str) -> Any:
-    try:
-        return load(value)
-    except Exception:  # noqa: BLE001 - cryptography raises several kinds; none may echo the key
-        raise _Wrong("it must be an RSA key of 1024 to 4096 bits, as PEM or base64 DER") from None
+    return parse
 
 
 def _number(smallest: float, largest: float) -> Callable[[str], float]:
@@ -274,7 +268,7 @@ class Config:
         "BTSE_API_KEY", _header_text, "…", secret=True, meaning="given by BTSE Pay, sent in the header `api`"
     )
     btse_secret_key: str = _setting(
-        "BTSE_SECRET_KEY", _text, "…", secret=True, meaning="given by BTSE Pay, signs requests"
+        "BTSE_SECRET_KEY", str, "…", secret=True, meaning="given by BTSE Pay, signs requests"
     )
     osl_base_url: str = _setting(
         "OSL_BASE_URL", _url, "https://openapitest.osl-pay.com", meaning="OSL Pay's sandbox or production"
@@ -282,7 +276,7 @@ class Config:
     osl_app_id: str = _setting("OSL_APP_ID", _header_text, "…", meaning="given by OSL Pay")
     osl_private_key: RSAPrivateKey = _setting(
         "OSL_PRIVATE_KEY",
-        _private_key,
+        _key(load_private_key),
         "MIICdQ…",
         secret=True,
         command=_RSA_COMMAND,
@@ -290,7 +284,7 @@ class Config:
     )
     osl_webhook_public_key: RSAPublicKey = _setting(
         "OSL_WEBHOOK_PUBLIC_KEY",
-        _public_key,
+        _key(load_public_key),
         "MIGfMA…",
         meaning="OSL Pay's RSA key: verifies its webhooks, encrypts fields for it",
     )
