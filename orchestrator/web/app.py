@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -98,7 +97,7 @@ def _context() -> Context:
 
 
 def _identify() -> None:
-    g.request_id = secrets.token_hex(8)
+    g.request_id = _context().new_id("req")
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
