@@ -109,6 +109,8 @@ def _rules(config: Config) -> Rules:
         patience_ms=int(config.callback_patience_seconds * 1000),
         collect_ttl_ms=int(config.collect_ttl_days * _DAY_MS),
         horizon_ms=int(config.retry_horizon_hours * _HOUR_MS),
+        retain_documents_ms=int(config.retain_documents_days * _DAY_MS),
+        retain_profile_ms=int(config.retain_profile_days * _DAY_MS),
         signup_secrets=config.signup_secrets,
     )
 

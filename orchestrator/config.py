@@ -267,9 +267,7 @@ class Config:
     btse_api_key: str = _setting(
         "BTSE_API_KEY", _header_text, "…", secret=True, meaning="given by BTSE Pay, sent in the header `api`"
     )
-    btse_secret_key: str = _setting(
-        "BTSE_SECRET_KEY", str, "…", secret=True, meaning="given by BTSE Pay, signs requests"
-    )
+    btse_secret_key: str = _setting("BTSE_SECRET_KEY", str, "…", secret=True, meaning="from BTSE Pay, signs requests")
     osl_base_url: str = _setting(
         "OSL_BASE_URL", _url, "https://openapitest.osl-pay.com", meaning="OSL Pay's sandbox or production"
     )

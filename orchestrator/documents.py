@@ -7,13 +7,15 @@ file. The associated data of the seal names onboarding, kind and content, so tha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.records import Document
 from orchestrator.seal import Sealer
+
+ERASURES = "erasures.log"
 
 
 class DocumentFolder:
@@ -53,6 +55,36 @@ class DocumentFolder:
         with suppress(OSError):
             path.unlink(missing_ok=True)
             path.parent.rmdir()
+
+    def strays(self, known: Callable[[str], set[str]], older_than: float) -> Iterator[str]:
+        """Locations of files that no row names, last written before `older_than` (unix seconds).
+
+        `known(onboarding_id)`: the locations that the rows of an onboarding name.
+        """
+        for folder in sorted(path for path in self._root.glob("*") if path.is_dir()):
+            named = known(folder.name)
+            for path in sorted(folder.iterdir()):
+                location = f"{folder.name}/{path.name}"
+                if location not in named and path.stat().st_mtime < older_than:
+                    yield location
+
+    def log_erasure(self, onboarding_id: str, at: str) -> None:
+        """Note an erasure, durably, where neither database nor backup holds it: `erasures.log`, ids and times only."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._root / ERASURES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, f"{at} {onboarding_id}\n".encode())
+            os.fsync(descriptor)
+        except OSError as error:
+            raise StoreUnavailable(f"the erasure could not be noted ({error.strerror})") from error
+        finally:
+            os.close(descriptor)
+
+    def erasures(self) -> list[str]:
+        """The ids in `erasures.log`."""
+        path = self._root / ERASURES
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        return [line.split(" ")[1] for line in lines if " " in line]
 
     def check_writable(self) -> None:
         """Raises StoreUnavailable when a document could not be stored."""

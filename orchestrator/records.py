@@ -116,6 +116,10 @@ class Onboarding:
     submitted_at: int | None = None
     settled_at: int | None = None
     closed_at: int | None = None
+    profile_deleted_at: int | None = None
+    """When profile and webhook bodies were deleted, because their time was over or on request."""
+    erased_at: int | None = None
+    """When everything personal was erased on request."""
 
 
 @dataclass(frozen=True)

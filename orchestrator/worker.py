@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from orchestrator.errors import OrchestratorError, StoreUnavailable
-from orchestrator.onboarding import advance
+from orchestrator.onboarding import advance, retain
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Delivery, Lane
 from orchestrator.telemetry import logger
@@ -18,7 +18,9 @@ from orchestrator.telemetry import logger
 LOOK_EVERY = 0.1
 """Seconds between looks for work that other processes stored."""
 _PAUSE_AFTER_FAULT = 1.0
-_DELIVERIES = "deliveries"
+_DELIVERIES, _CHORES = "deliveries", "chores"
+_CHORES_EVERY = 600_000
+"""Milliseconds between looks whether the daily chores are still to be done."""
 
 
 class Worker:
@@ -31,6 +33,7 @@ class Worker:
         self._stopping = threading.Event()
         self._idle = threading.Event()
         self._busy: Counter[str] = Counter()
+        self._chores_at = 0
         self._lock = threading.Lock()
         self._log = logger("worker")
 
@@ -51,7 +54,7 @@ class Worker:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="worker") as pool:
             while not self._stopping.is_set():
                 try:
-                    beat_at = self._beat(beat_at)
+                    beat_at = self._beat(pool, beat_at)
                     claimed = self._claim(pool)
                 except StoreUnavailable as error:
                     self._log.error("store_unavailable", problem=str(error))
@@ -64,11 +67,14 @@ class Worker:
             self._log.error("store_unavailable", problem=str(error))
         self._log.info("worker_stopped")
 
-    def _beat(self, beat_at: int) -> int:
+    def _beat(self, pool: ThreadPoolExecutor, beat_at: int) -> int:
         now = self._context.now_ms()
         if 0 <= now - beat_at < self._context.timings.worker_beat:
             return beat_at
         advance.beat(self._context, self._id)
+        if self._room()[_CHORES] and now >= self._chores_at:
+            self._chores_at = now + _CHORES_EVERY
+            self._start(pool, _CHORES, self._do_chores)
         return now
 
     def _claim(self, pool: ThreadPoolExecutor) -> bool:
@@ -98,6 +104,7 @@ class Worker:
         most[Lane.UPLOAD] = most[Lane.POLL] = max(1, self._threads // 2)
         most[Lane.SHARE] = max(1, self._threads * 3 // 4)
         most[_DELIVERIES] = max(1, self._threads // 4)
+        most[_CHORES] = 1
         with self._lock:
             free = self._threads - self._busy.total()
             return {kind: max(0, min(limit - self._busy[kind], free)) for kind, limit in most.items()}
@@ -127,6 +134,11 @@ class Worker:
 
     def _deliver(self, delivery: Delivery) -> None:
         advance.deliver(self._context, delivery)
+
+    def _do_chores(self) -> None:
+        purged = retain.purge_daily(self._context)
+        if purged is not None:
+            self._log.info("purged", documents=purged.documents, profiles=purged.profiles, strays=purged.strays)
 
     def _rest(self, claimed: bool) -> None:
         """Until something can be due, a thread is free, or it is time to look what others stored."""

@@ -22,6 +22,8 @@ _COMMANDS = {
     "retry": ("onboardings", "Let onboardings that need attention go on."),
     "cancel": ("onboardings", "Give an onboarding up."),
     "resubmit": ("onboardings", "Ask the user to submit again."),
+    "erase": ("retention", "Erase all personal data of a user."),
+    "purge": ("retention", "Delete what is past its time."),
     "audit": ("audit", "Verify the chains of transitions."),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from orchestrator import bootstrap
 from orchestrator.bootstrap import Service
@@ -12,9 +13,16 @@ from orchestrator.errors import StoreUnavailable
 
 
 @contextmanager
-def opened() -> Iterator[Service]:
-    """A wired service over a migrated database. Raises ConfigurationError, StoreUnavailable."""
-    service = bootstrap.build(Config.from_env())
+def opened(longest_call: float | None = None) -> Iterator[Service]:
+    """A wired service over a migrated database. Raises ConfigurationError, StoreUnavailable.
+
+    `longest_call`: seconds that one call to a provider may take, if less than the setting.
+    """
+    config = Config.from_env()
+    if longest_call is not None:
+        seconds = min(longest_call, config.provider_deadline_seconds)
+        config = replace(config, provider_deadline_seconds=seconds)
+    service = bootstrap.build(config)
     try:
         check_migrated(service)
         yield service

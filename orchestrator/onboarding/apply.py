@@ -58,7 +58,8 @@ class Step:
     callbacks: Sequence[Callback] = ()
     callback_token: CallbackToken | None = None
     document: Document | None = None
-    removed_document: str | None = None
+    removed_documents: Sequence[str] = ()
+    blank_bodies: bool = False
     replaced_link: str | None = None
 
 
@@ -121,7 +122,8 @@ def _change(
         callbacks=[callback for step in steps for callback in step.callbacks],
         callback_token=_only(step.callback_token for step in steps),
         document=_only(step.document for step in steps),
-        removed_document=_only(step.removed_document for step in steps),
+        removed_documents=[kind for step in steps for kind in step.removed_documents],
+        blank_bodies=any(step.blank_bodies for step in steps),
         replaced_link=_only(step.replaced_link for step in steps),
         held=held,
         outcome=outcome,
@@ -133,6 +135,8 @@ def _moved(context: Context, row: Onboarding, step: Step, now: int) -> tuple[Onb
     """The row after one step, and the transition that records it."""
     move = None
     after = row
+    if row.erased_at is not None:
+        step = _impersonal(step)
     if step.event is not None:
         resume = row.claim_resume if step.event is Event.CONTRADICTED else row.resume
         move = next_move(row.state, step.event, resume)
@@ -160,6 +164,12 @@ def _moved(context: Context, row: Onboarding, step: Step, now: int) -> tuple[Onb
     )
     transition = chain.link(row.hash, transition)
     return replace(after, seq=transition.seq, hash=transition.hash), transition
+
+
+def _impersonal(step: Step) -> Step:
+    """What may still be stored of a step once everything personal was erased."""
+    changes = {name: value for name, value in step.changes.items() if name != "osl_user_id"}
+    return replace(step, changes=changes, reason=None, failure=None)
 
 
 def _recorded(row: Onboarding, event: Event | None, move: Move) -> bool:

@@ -159,7 +159,7 @@ def _reason(context: Context, row: Onboarding, claimed: str, answer: KycStatus, 
     """What the user should hear: what the query says, else what the webhook said."""
     if claimed == "PASS":
         return ""
-    if answer.reject_reason or callback is None:
+    if answer.reject_reason or callback is None or not callback.body_sealed:
         return answer.reject_reason
     body = context.open_json(callback.body_sealed, "callbacks", callback.id, "body")
     said = body["data"].get("kycShareFailedReason")

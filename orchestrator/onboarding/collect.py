@@ -63,7 +63,7 @@ def edit(
             return ()
         sealed = context.seal_json({"email": new_email or email, "profile": merged}, "onboardings", row.id, "profile")
         email_hash = context.sealer.hash("email", (new_email or email).casefold())
-        columns = {"profile_sealed": sealed, "email_hash": email_hash, "changed": True}
+        columns = {"profile_sealed": sealed, "email_hash": email_hash, "changed": True, "profile_deleted_at": None}
         return [Step(Event.EDITED, actor, ", ".join(changed), columns)]
 
     return apply(context, onboarding_id, decide)
@@ -115,7 +115,7 @@ def remove_document(context: Context, onboarding_id: str, kind: str, actor: str)
         if there is None:
             raise NotFound(f"there is no {kind}")
         removed[:] = [there.location]
-        return [Step(Event.EDITED, actor, f"{kind} removed", {"changed": True}, removed_document=kind)]
+        return [Step(Event.EDITED, actor, f"{kind} removed", {"changed": True}, removed_documents=[kind])]
 
     row = apply(context, onboarding_id, decide)
     for location in removed:
@@ -136,9 +136,9 @@ def submit(context: Context, onboarding_id: str, actor: str) -> Onboarding:
 
 def check_complete(context: Context, row: Onboarding) -> None:
     """Raises InvalidInput naming exactly what the providers still need."""
-    _, profile = context.identity(row)
+    email, profile = context.identity(row)
     documents = context.store.documents(row.id)
-    missing = context.profile_rules.missing(profile, documents)
+    missing = context.profile_rules.missing(profile, documents, email)
     errors = {path: ["is needed to submit"] for path in missing}
     if context.profile_rules.sum_for_btse(profile, documents) > LARGEST_SUM:
         errors["documents"] = [f"together may have {LARGEST_SUM} bytes: send smaller ones"]

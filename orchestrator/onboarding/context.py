@@ -62,6 +62,9 @@ class Rules:
     collect_ttl_ms: int
     """0: for ever."""
     horizon_ms: int
+    retain_documents_ms: int
+    """0: kept for ever, as below."""
+    retain_profile_ms: int
     signup_secrets: tuple[str, ...]
 
 

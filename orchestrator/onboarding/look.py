@@ -33,13 +33,13 @@ class View:
 
 def view(context: Context, onboarding: Onboarding) -> View:
     """`onboarding` as callers see it."""
-    _, profile = context.identity(onboarding)
+    email, profile = context.identity(onboarding)
     documents = context.store.documents(onboarding.id)
     link = context.sealer.open(onboarding.link_sealed, "onboardings", onboarding.id, "link").decode()
     return View(
         onboarding,
         documents,
-        context.profile_rules.missing(profile, documents) if onboarding.state in EDITABLE else (),
+        context.profile_rules.missing(profile, documents, email) if onboarding.state in EDITABLE else (),
         frozenset(profile),
         f"{context.rules.public_url}/u/{link}",
         context.open_json(onboarding.reason_sealed, "onboardings", onboarding.id, "reason"),
@@ -71,7 +71,7 @@ def find_by_link(context: Context, token: str) -> Onboarding:
         raise Gone("this link was replaced by a newer one")
     if found is None:
         raise NotFound("there is no such link")
-    if found.state is State.EXPIRED:
+    if found.state is State.EXPIRED or found.erased_at is not None:
         raise Gone("the time to use this link is over")
     return found
 

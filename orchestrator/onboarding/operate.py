@@ -49,6 +49,8 @@ def resend_delivery(context: Context, delivery_id: str) -> str:
     delivery = context.store.delivery(delivery_id)
     if delivery is None:
         raise NotFound("there is no such delivery")
+    if not delivery.body_sealed:
+        raise Conflict("what it said is no longer kept", delivery.status)
     if delivery.status is DeliveryStatus.PENDING or not context.schedule.resend_delivery(delivery_id, context.now_ms()):
         raise Conflict("the delivery is still being tried", delivery.status)
     return delivery.onboarding_id

@@ -109,10 +109,11 @@ class ProfileRules:
             return ("idFileFront", "idFileBack", "selfie")
         return ("idFileFront", "selfie")
 
-    def missing(self, profile: Mapping[str, str], documents: Collection[Document]) -> list[str]:
+    def missing(self, profile: Mapping[str, str], documents: Collection[Document], email: str) -> list[str]:
         """Exactly what is still needed to submit, as paths: `profile.ip`, `documents.selfie`."""
         there = {document.kind for document in documents}
-        paths = [f"profile.{name}" for name in (*BTSE_FIELDS, *OSL_FIELDS) if not profile.get(name)]
+        paths = [] if email else ["email"]
+        paths += [f"profile.{name}" for name in (*BTSE_FIELDS, *OSL_FIELDS) if not profile.get(name)]
         return paths + [f"documents.{kind}" for kind in self.needed_documents(profile) if kind not in there]
 
     def sum_for_btse(self, profile: Mapping[str, str], documents: Collection[Document]) -> int:

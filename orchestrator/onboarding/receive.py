@@ -214,6 +214,8 @@ def _verdict(context: Context, row: Onboarding, webhook: _Webhook, known: Sequen
     """The first rule that hits."""
     if any(_same_identity(other, webhook) and other.verdict is not Verdict.FORGED for other in known):
         return Verdict.FORGED
+    if row.erased_at is not None:
+        return Verdict.IGNORED
     if webhook.osl_user_id is not None and not _names(row, webhook):
         return Verdict.FORGED
     if webhook.kyc_status not in EVENTS or webhook.kyc_status not in context.dialects.osl.kyc_statuses:
@@ -270,6 +272,7 @@ def _believed_step(event: Event, callback: Callback, callbacks: Sequence[Callbac
 
 def _row(context: Context, webhook: _Webhook, row: Onboarding | None, verdict: Verdict) -> Callback:
     callback_id = context.new_id("cbk")
+    gone = row is not None and row.profile_deleted_at is not None
     number = None if row is None else row.round
     if webhook.token is not None:
         number = webhook.token.round
@@ -283,8 +286,8 @@ def _row(context: Context, webhook: _Webhook, row: Onboarding | None, verdict: V
         round=number,
         type=webhook.type,
         kyc_status=webhook.kyc_status,
-        osl_user_id=webhook.osl_user_id,
-        body_sealed=context.sealer.seal(webhook.body, "callbacks", callback_id, "body"),
+        osl_user_id=None if gone else webhook.osl_user_id,
+        body_sealed=b"" if gone else context.sealer.seal(webhook.body, "callbacks", callback_id, "body"),
         body_sha256=webhook.sha256,
         verdict=verdict,
     )

@@ -8,13 +8,13 @@ insert into onboardings (id, merchant_user_id, state, created_at, updated_at, pr
     contradictions, contradicted_at, doubted_at, osl_user_id, kyc_status, reason_sealed, last_error_sealed,
     lane, due_at, step_at, ask_at, asked_at, attempts, failing_since, unauthorized, changed, share,
     share_losses, share_questions, share_sent_at, prior_reject, polls, poll_rejects, told, submitted_at,
-    settled_at, closed_at)
+    settled_at, closed_at, profile_deleted_at, erased_at)
 values (:id, :merchant_user_id, :state, :created_at, :updated_at, :profile_sealed, :email_hash,
     :link_hash, :link_sealed, :round, :version, :seq, :hash, :resume, :claim_resume, :claim, :claim_callback,
     :contradictions, :contradicted_at, :doubted_at, :osl_user_id, :kyc_status, :reason_sealed,
     :last_error_sealed, :lane, :due_at, :step_at, :ask_at, :asked_at, :attempts, :failing_since, :unauthorized,
     :changed, :share, :share_losses, :share_questions, :share_sent_at, :prior_reject, :polls, :poll_rejects,
-    :told, :submitted_at, :settled_at, :closed_at);
+    :told, :submitted_at, :settled_at, :closed_at, :profile_deleted_at, :erased_at);
 
 -- name: update_onboarding
 -- The one way a row changes: everything but the lease, guarded by the version it was decided on.
@@ -29,7 +29,8 @@ update onboardings set merchant_user_id = :merchant_user_id, state = :state, upd
     unauthorized = :unauthorized, changed = :changed, share = :share, share_losses = :share_losses,
     share_questions = :share_questions, share_sent_at = :share_sent_at, prior_reject = :prior_reject,
     polls = :polls, poll_rejects = :poll_rejects, told = :told, submitted_at = :submitted_at,
-    settled_at = :settled_at, closed_at = :closed_at
+    settled_at = :settled_at, closed_at = :closed_at, profile_deleted_at = :profile_deleted_at,
+    erased_at = :erased_at
 where id = :id and version = :version;
 
 -- name: hold_lease
@@ -301,6 +302,29 @@ on conflict (name) do update set unauthorized_ids = excluded.unauthorized_ids,
     unhealthy_since = excluded.unhealthy_since, next_probe_at = excluded.next_probe_at,
     last_probed = excluded.last_probed, last_success_at = excluded.last_success_at,
     last_failure_at = excluded.last_failure_at, last_failure = excluded.last_failure, skew_ms = excluded.skew_ms;
+
+-- name: documents_past
+-- Onboardings that ended before a time and still have documents.
+select distinct d.onboarding_id as id from documents d join onboardings o on o.id = d.onboarding_id
+where coalesce(o.closed_at, o.settled_at) < :before and d.onboarding_id > :after order by d.onboarding_id limit :limit;
+
+-- name: profiles_past
+-- Onboardings that ended before a time and still have their profile.
+select id from onboardings where profile_deleted_at is null and coalesce(closed_at, settled_at) is not null
+    and coalesce(closed_at, settled_at) < :before and id > :after order by id limit :limit;
+
+-- name: blank_callbacks
+-- The bodies of an onboarding's callbacks, and whom they name, are no longer kept.
+update callbacks set body_sealed = :nothing, osl_user_id = null where onboarding_id = :onboarding_id;
+
+-- name: blank_deliveries
+-- The bodies of notifications that are over are no longer kept.
+update deliveries set body_sealed = :nothing where onboarding_id = :onboarding_id and status <> 'pending';
+
+-- name: take_chore
+-- Whoever changes the row does the chore this time.
+insert into chores (name, done_at) values (:name, :now)
+on conflict (name) do update set done_at = excluded.done_at where chores.done_at <= :before;
 
 -- name: beat
 -- A worker is alive.

@@ -121,6 +121,12 @@ class ScheduleStore:
         """A worker stopped cleanly."""
         self._driver.write(lambda session: session.run("stop_worker", id=worker_id))
 
+    def take_chore(self, name: str, now: int, every: int) -> bool:
+        """Whether the caller is to do a chore that is due `every` ms; only one of all processes is."""
+        return bool(
+            self._driver.write(lambda session: session.run("take_chore", name=name, now=now, before=now - every))
+        )
+
     def last_beat(self) -> int | None:
         """When any worker was last seen."""
         row = first(self._driver.read(lambda session: session.rows("last_beat")))

@@ -53,7 +53,8 @@ class Change:
     callbacks: Sequence[Callback] = ()
     callback_token: CallbackToken | None = None
     document: Document | None = None
-    removed_document: str | None = None
+    removed_documents: Sequence[str] = ()
+    blank_bodies: bool = False
     signup_id: str | None = None
     replaced_link: str | None = None
     held: Held | None = None
@@ -191,6 +192,14 @@ class Store:
         row = first(self._rows("delivery", id=delivery_id))
         return None if row is None else rows.delivery(row)
 
+    def with_documents_past(self, before: int) -> Iterator[str]:
+        """Ids of onboardings that ended before `before` (ms) and still have documents."""
+        return self._ids("documents_past", before)
+
+    def with_profile_past(self, before: int) -> Iterator[str]:
+        """Ids of onboardings that ended before `before` (ms) and still have their profile."""
+        return self._ids("profiles_past", before)
+
     def heads(self) -> Iterator[tuple[str, State, int, str]]:
         """Every onboarding's id, state, and its chain's last seq and hash, by id."""
         last = ""
@@ -202,6 +211,12 @@ class Store:
     def stray_chains(self) -> list[str]:
         """Ids of chains whose onboarding is gone (a hundred at most)."""
         return [row["onboarding_id"] for row in self._rows("stray_transitions", limit=100)]
+
+    def _ids(self, name: str, before: int) -> Iterator[str]:
+        last = ""
+        while page := self._rows(name, before=before, after=last, limit=_CHUNK):
+            yield from (row["id"] for row in page)
+            last = page[-1]["id"]
 
     def _rows(self, name: str, **parameters: object) -> list[Row]:
         return self._driver.read(lambda session: session.rows(name, **parameters))
@@ -259,8 +274,11 @@ def _attach(session: Session, change: Change) -> None:
         session.run("insert_callback_token", **asdict(change.callback_token))
     if change.document is not None:
         session.run("put_document", **asdict(change.document))
-    if change.removed_document is not None:
-        session.run("remove_document", onboarding_id=onboarding_id, kind=change.removed_document)
+    for kind in change.removed_documents:
+        session.run("remove_document", onboarding_id=onboarding_id, kind=kind)
+    if change.blank_bodies:
+        session.run("blank_callbacks", onboarding_id=onboarding_id, nothing=b"")
+        session.run("blank_deliveries", onboarding_id=onboarding_id, nothing=b"")
     if change.signup_id is not None:
         session.run(
             "insert_signup",

@@ -51,6 +51,8 @@ create table onboardings (
     submitted_at $int,
     settled_at $int,
     closed_at $int,
+    profile_deleted_at $int,
+    erased_at $int,
     check ((lane is null) = (due_at is null)),
     check ((lease is null) = (lease_until is null)),
     check ((claim is null) = (claim_callback is null)),
@@ -67,6 +69,9 @@ create index onboardings_state on onboardings (state, created_at, id);
 create index onboardings_email on onboardings (email_hash);
 create index onboardings_osl_user on onboardings (osl_user_id) where osl_user_id is not null;
 create index onboardings_unauthorized on onboardings (lane) where unauthorized > 0;
+
+create index onboardings_ended on onboardings ((coalesce(closed_at, settled_at)))
+    where profile_deleted_at is null and coalesce(closed_at, settled_at) is not null;
 
 create table state_counts (
     state text primary key not null,
@@ -202,6 +207,11 @@ create table providers (
     last_failure_at $int,
     last_failure text,
     skew_ms $int
+) $strict;
+
+create table chores (
+    name text primary key not null,
+    done_at $int not null
 ) $strict;
 
 create table workers (
