@@ -172,10 +172,12 @@ class DeadlineAdapter(HTTPAdapter):
         super().__init__(max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        """As in requests, with connections that keep the deadline."""
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """As in requests, with connections that keep the deadline."""
         manager = super().proxy_manager_for(
             proxy, ssl_context=self._context, proxy_ssl_context=self._context, **options
         )
