@@ -160,10 +160,6 @@ values (:id, :received_at, :app_id, :timestamp, :token_hash, :onboarding_id, :ro
 on conflict (id) do update set verdict = excluded.verdict, onboarding_id = excluded.onboarding_id,
     round = excluded.round;
 
--- name: callback
--- One callback by its id.
-select * from callbacks where id = :id;
-
 -- name: callbacks
 -- The callbacks of one onboarding, in the order of arrival.
 select * from callbacks where onboarding_id = :onboarding_id order by received_at, id;
