@@ -1,0 +1,59 @@
+"""What the acceptance tests share: installations that end with the test, and shows played once a run."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.installation import Installation
+
+Install = Callable[..., Installation]
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Install]:
+    """Starts an installation: `install(timings=…, settings=…, sandbox=…)`."""
+    numbers = itertools.count(1)
+    with ExitStack() as stack:
+
+        def start(**how: Any) -> Installation:
+            return stack.enter_context(Installation(tmp_path / f"installation-{next(numbers)}", **how)).start()
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+    """The same, for a whole module."""
+    with ExitStack() as stack:
+
+        def start(**how: Any) -> Installation:
+            return stack.enter_context(Installation(tmp_path_factory.mktemp("installation"), **how)).start()
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
+    """`once(name, play)`: what `play()` gives (JSON), played by one of the test processes for all of them."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def played(name: str, play: Callable[[], Any]) -> Any:
+        kept = folder / f"{name}.json"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                kept.write_text(json.dumps(play()))
+            return json.loads(kept.read_text())
+
+    return played
