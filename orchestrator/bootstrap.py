@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator import telemetry
 from orchestrator.config import Config
@@ -52,6 +53,11 @@ def system_now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def database(path: Path) -> Driver:
+    """The driver of a database file."""
+    return SqliteDriver(path)
+
+
 def build(
     config: Config,
     *,
@@ -67,7 +73,7 @@ def build(
     telemetry.configure(config.log_level, config.log_format)
     dialects = _dialects(config)
     sealer = Sealer(config.encryption_keys, secrets.token_bytes)
-    driver = SqliteDriver(config.database_path)
+    driver = database(config.database_path)
     outgoing = Outgoing(deadline_seconds=config.provider_deadline_seconds, proxy_url=config.proxy_url, now_ms=now_ms)
     documents = DocumentFolder(config.documents_path, sealer, lambda: secrets.token_hex(8))
     context = Context(

@@ -16,6 +16,7 @@ from orchestrator.records import Document
 from orchestrator.seal import Sealer
 
 ERASURES = "erasures.log"
+_HEAD_BYTES = 64
 
 
 class DocumentFolder:
@@ -49,6 +50,14 @@ class DocumentFolder:
             raise StoreUnavailable(f"document {document.location} could not be read ({error.strerror})") from error
         return self._sealer.open(sealed, "documents", document.onboarding_id, document.kind, document.sha256)
 
+    def is_current(self, document: Document) -> bool:
+        """Whether the first key sealed the file. Raises StoreUnavailable, SealBroken."""
+        try:
+            with (self._root / document.location).open("rb") as file:
+                return self._sealer.is_current(file.read(_HEAD_BYTES))
+        except OSError as error:
+            raise StoreUnavailable(f"document {document.location} could not be read ({error.strerror})") from error
+
     def remove(self, location: str) -> None:
         """Remove a file whose row is gone; nothing happens if it is not there."""
         path = self._root / location
@@ -61,12 +70,25 @@ class DocumentFolder:
 
         `known(onboarding_id)`: the locations that the rows of an onboarding name.
         """
+        for location in self.locations():
+            onboarding_id = location.split("/")[0]
+            if self.path(location).stat().st_mtime < older_than and location not in known(onboarding_id):
+                yield location
+
+    def path(self, location: str) -> Path:
+        """Where the sealed file of a location lies."""
+        return self._root / location
+
+    def locations(self) -> Iterator[str]:
+        """Every file there is, by folder."""
         for folder in sorted(path for path in self._root.glob("*") if path.is_dir()):
-            named = known(folder.name)
-            for path in sorted(folder.iterdir()):
-                location = f"{folder.name}/{path.name}"
-                if location not in named and path.stat().st_mtime < older_than:
-                    yield location
+            yield from (f"{folder.name}/{path.name}" for path in sorted(folder.iterdir()))
+
+    def put_sealed(self, location: str, sealed: bytes) -> None:
+        """Store a file that was sealed before, durably."""
+        path = self._root / location
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_durably(path, sealed)
 
     def log_erasure(self, onboarding_id: str, at: str) -> None:
         """Note an erasure, durably, where neither database nor backup holds it: `erasures.log`, ids and times only."""

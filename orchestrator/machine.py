@@ -51,6 +51,7 @@ class Event(_Explained):
     RESUBMISSION_ASKED = "resubmission_asked", "An operator asked the user to submit again."
     CANCEL_ASKED = "cancel_asked", "The merchant or an operator cancelled."
     TIME_RAN_OUT = "time_ran_out", "The time to submit is over."
+    RESTORED = "restored", "A backup was restored; what was sent since is asked for first."
     ERASED = "erased", "All personal data was erased on request."
     DOCUMENTS_DELETED = "documents_deleted", "The time to keep documents is over; they were deleted."
     PROFILE_DELETED = "profile_deleted", "The time to keep profile and webhook bodies is over; they were deleted."
@@ -159,6 +160,7 @@ TABLE: dict[Event, dict[State, Cell]] = {
     Event.RESUBMISSION_ASKED: _row(REFUSE, dict.fromkeys((S.NEEDS_ATTENTION, *_WAITING), _next_round(S.COLLECTING))),
     Event.CANCEL_ASKED: _row(_to(S.CANCELLED), {}, settled=REFUSE, closed=REFUSE),
     Event.TIME_RAN_OUT: _row(IGNORE, {S.COLLECTING: _to(S.EXPIRED)}),
+    Event.RESTORED: _row(None, {}, settled=IGNORE, closed=IGNORE),
     Event.ERASED: _row(_to(S.CANCELLED), {state: _to(state) for state in SETTLED | CLOSED}),
     Event.DOCUMENTS_DELETED: _row(IGNORE, {state: _to(state) for state in SETTLED | CLOSED}),
     Event.PROFILE_DELETED: _row(IGNORE, {state: _to(state) for state in SETTLED | CLOSED}),

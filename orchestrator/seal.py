@@ -59,6 +59,14 @@ class Sealer:
         except InvalidTag as error:
             raise SealBroken(f"{'/'.join(place)} was changed or moved: it does not open") from error
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the first key sealed these bytes (or their beginning). Raises SealBroken."""
+        return _parts(sealed)[0] == self._keys[0].id
+
+    def reseal(self, sealed: bytes, *place: str) -> bytes:
+        """The same content sealed with the first key. Raises SealBroken."""
+        return self.seal(self.open(sealed, *place), *place)
+
     def hash(self, purpose: str, text: str) -> str:
         """The keyed hash to write for `text` (hex): with the first key."""
         return _keyed_hash(self._keys[0].hash_secret, purpose, text)

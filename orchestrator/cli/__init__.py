@@ -24,6 +24,9 @@ _COMMANDS = {
     "resubmit": ("onboardings", "Ask the user to submit again."),
     "erase": ("retention", "Erase all personal data of a user."),
     "purge": ("retention", "Delete what is past its time."),
+    "reseal": ("retention", "Seal everything anew with the first key."),
+    "backup": ("archive", "Write one archive of database and documents."),
+    "restore": ("archive", "Restore an archive into an empty installation."),
     "audit": ("audit", "Verify the chains of transitions."),
 }
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from orchestrator.cli.wiring import opened
-from orchestrator.onboarding import operate
+from orchestrator.onboarding import audit as chains
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -17,17 +20,29 @@ def audit() -> None:
 
 
 @audit.command()
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def verify(as_json: bool) -> None:
+@click.option("--head", "head_file", type=_FILE, help="What `audit head` printed: find what no longer leads from it.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one line a fault.")
+def verify(head_file: Path | None, as_json: bool) -> None:
     """Find every changed, removed, inserted or reordered transition; exit status 1 if there is one."""
-    faults = 0
+    count = 0
     with opened() as service:
-        for fault in operate.audit(service.context):
-            faults += 1
-            if as_json:
-                click.echo(json.dumps({"id": fault.onboarding_id, "problem": fault.problem}))
-            else:
-                click.echo(f"{fault.onboarding_id}: {fault.problem}")
+        found = [*chains.faults(service.context)]
+        if head_file is not None:
+            found += chains.faults_since(service.context, head_file.read_text("utf-8").splitlines())
+    for fault in found:
+        count += 1
+        if as_json:
+            click.echo(json.dumps({"id": fault.onboarding_id, "problem": fault.problem}))
+        else:
+            click.echo(f"{fault.onboarding_id}: {fault.problem}")
     if not as_json:
-        click.echo(f"{faults} fault(s)" if faults else "every chain is whole")
-    sys.exit(1 if faults else 0)
+        click.echo(f"{count} fault(s)" if count else "every chain is whole")
+    sys.exit(1 if count else 0)
+
+
+@audit.command()
+def head() -> None:
+    """Print the head of every chain, to be kept where this database's writers cannot reach."""
+    with opened() as service:
+        for line in chains.head(service.context):
+            click.echo(line)

@@ -1,14 +1,16 @@
-"""`erase` and `purge`: personal data that goes."""
+"""`erase`, `purge` and `reseal`: personal data that goes, or changes its key."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 
 import click
 
 from orchestrator.cli.wiring import opened
 from orchestrator.onboarding import look, retain
+from orchestrator.onboarding.reseal import reseal as reseal_all
 
 _ANSWER_SECONDS = 10.0
 
@@ -37,3 +39,17 @@ def purge(as_json: bool) -> None:
         click.echo(
             f"deleted: documents of {purged.documents}, profiles of {purged.profiles}, {purged.strays} stray files"
         )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def reseal(as_json: bool) -> None:
+    """Seal everything anew with the first of ORCHESTRATOR_ENCRYPTION_KEYS; then the others can go."""
+    with opened() as service:
+        total = sum(look.counts(service.context).values())
+        with click.progressbar(length=total, label="resealing", file=sys.stderr) as bar:
+            done = reseal_all(service.context, lambda _: bar.update(1))
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    else:
+        click.echo(f"sealed anew: {done.onboardings} onboardings, {done.documents} documents, {done.bodies} bodies")

@@ -1,14 +1,12 @@
-"""What merchants and operators do to an onboarding, and the audit of the chains."""
+"""What merchants and operators do to an onboarding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import Conflict, InvalidInput, NotFound
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import chain
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.collect import check_complete
 from orchestrator.onboarding.context import Context
@@ -68,26 +66,3 @@ def cancel_authorization(context: Context, onboarding_id: str, user_key: Any) ->
         raise InvalidInput("the data is not valid", {"userKey": ["must be a text of 1 to 256 characters"]})
     row = find(context, onboarding_id)
     return context.btse.cancel_authorization(row.merchant_user_id, user_key).value
-
-
-@dataclass(frozen=True)
-class AuditFault:
-    """One broken chain and what is wrong with it."""
-
-    onboarding_id: str
-    problem: str
-
-
-def audit(context: Context) -> Iterator[AuditFault]:
-    """Every fault of every chain: changed, removed, inserted or reordered rows, and a cut tail."""
-    for onboarding_id, _, _, _ in context.store.heads():
-        row = context.store.onboarding(onboarding_id)
-        if row is None:
-            continue
-        rows = context.store.transitions(onboarding_id)
-        if rows and rows[-1].seq > row.seq:
-            row = context.store.onboarding(onboarding_id) or row
-        for problem in chain.faults(rows, row.state, row.seq, row.hash):
-            yield AuditFault(onboarding_id, problem)
-    for onboarding_id in context.store.stray_chains():
-        yield AuditFault(onboarding_id, "its onboarding was deleted")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any, Protocol, TypeVar
 
@@ -49,6 +50,12 @@ class Driver(Protocol):
 
     def pending_migrations(self) -> list[str]:
         """The names of the migrations that have not been applied."""
+
+    def backup(self, target: Path) -> None:
+        """A consistent copy of the whole database in the new file `target`."""
+
+    def restore(self, source: Path) -> None:
+        """Put the copy `source` in place of this database."""
 
     def close(self) -> None:
         """Give back connections and threads."""

@@ -397,3 +397,42 @@ select id, state, seq, hash from onboardings where id > :after order by id limit
 -- Chains without an onboarding.
 select distinct onboarding_id from transitions t
 where not exists (select 1 from onboardings o where o.id = t.onboarding_id) limit :limit;
+
+-- name: sealed_callbacks
+-- Bodies of callbacks, to be sealed anew.
+select id, 'callbacks ' || id || ' body' as place, body_sealed as sealed from callbacks where id > :after
+order by id limit :limit;
+
+-- name: sealed_deliveries
+-- Bodies of notifications, to be sealed anew.
+select id, 'deliveries ' || id || ' body' as place, body_sealed as sealed from deliveries where id > :after
+order by id limit :limit;
+
+-- name: sealed_callback_tokens
+-- Secrets of callbackUrls, to be sealed anew.
+select hash, 'callback_tokens ' || onboarding_id || ' ' || round as place, sealed from callback_tokens
+where hash > :after order by hash limit :limit;
+
+-- name: reseal_callbacks
+-- The same body under the first key.
+update callbacks set body_sealed = :new where id = :key and body_sealed = :old;
+
+-- name: reseal_deliveries
+-- The same body under the first key.
+update deliveries set body_sealed = :new where id = :key and body_sealed = :old;
+
+-- name: reseal_callback_tokens
+-- The same secret under the first key.
+update callback_tokens set sealed = :new where hash = :key and sealed = :old;
+
+-- name: transition
+-- One row of a chain.
+select * from transitions where onboarding_id = :onboarding_id and seq = :seq;
+
+-- name: document_locations
+-- Where the files of all documents lie.
+select location from documents where location > :after order by location limit :limit;
+
+-- name: any_row
+-- Whether anything is stored.
+select 1 as found from onboardings union select 1 from access_tokens limit 1;

@@ -118,6 +118,30 @@ class SqliteDriver:
         with _translated():
             return [migration.name for migration in _known_migrations().pending(self._reader())]
 
+    def backup(self, target: Path) -> None:
+        """See Driver.backup."""
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with _translated():
+            copy = sqlite3.connect(target)
+            try:
+                self._reader().conn.backup(copy)
+            finally:
+                copy.close()
+
+    def restore(self, source: Path) -> None:
+        """See Driver.restore."""
+        turnstile = _Turnstile(self._path)
+        try:
+            with _translated(), turnstile.turn():
+                database, copy = self._open(), sqlite3.connect(source)
+                try:
+                    copy.backup(database.conn)
+                finally:
+                    copy.close()
+                    database.close()
+        finally:
+            turnstile.close()
+
     def close(self) -> None:
         """See Driver.close."""
         if self._writer is not None:

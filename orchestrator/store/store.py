@@ -25,6 +25,8 @@ from orchestrator.store.driver import Driver, Duplicate, Row, Session, first
 ORPHANS_KEPT = 1_000
 _FAR_FUTURE = (1 << 62, "~")
 _CHUNK = 500
+BODIES = {"callbacks": "id", "deliveries": "id", "callback_tokens": "hash"}
+"""Tables with a sealed body, and their keys."""
 PROVIDER_LANES = {"osl": OSL_LANES, "btse": (Lane.UPLOAD,)}
 
 
@@ -148,6 +150,11 @@ class Store:
         """The chain of one onboarding."""
         return [rows.transition(row) for row in self._rows("transitions", onboarding_id=onboarding_id)]
 
+    def transition(self, onboarding_id: str, seq: int) -> Transition | None:
+        """One row of a chain."""
+        row = first(self._rows("transition", onboarding_id=onboarding_id, seq=seq))
+        return None if row is None else rows.transition(row)
+
     def callbacks(self, onboarding_id: str) -> list[Callback]:
         """The callbacks of one onboarding, in the order of arrival."""
         return [rows.callback(row) for row in self._rows("callbacks", onboarding_id=onboarding_id)]
@@ -207,6 +214,30 @@ class Store:
             for row in page:
                 yield row["id"], State(row["state"]), row["seq"], row["hash"]
             last = page[-1]["id"]
+
+    def sealed_bodies(self) -> Iterator[tuple[str, str, tuple[str, ...], bytes]]:
+        """Every sealed body beside the onboardings': its table, its row's key, its place, and the bytes."""
+        for table, key_name in BODIES.items():
+            last = ""
+            while page := self._rows(f"sealed_{table}", after=last, limit=_CHUNK):
+                for row in page:
+                    yield table, row[key_name], tuple(row["place"].split(" ")), row["sealed"]
+                last = page[-1][key_name]
+
+    def replace_body(self, table: str, key: str, old: bytes, new: bytes) -> None:
+        """Put a body sealed anew in place of `old`, if it is still that."""
+        self._driver.write(lambda session: session.run(f"reseal_{table}", key=key, old=old, new=new))
+
+    def document_locations(self) -> Iterator[str]:
+        """Where every document's file lies."""
+        last = ""
+        while page := self._rows("document_locations", after=last, limit=_CHUNK):
+            yield from (row["location"] for row in page)
+            last = page[-1]["location"]
+
+    def is_empty(self) -> bool:
+        """Whether there is no onboarding and no access token."""
+        return not self._rows("any_row")
 
     def stray_chains(self) -> list[str]:
         """Ids of chains whose onboarding is gone (a hundred at most)."""

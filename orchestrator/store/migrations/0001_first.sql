@@ -104,6 +104,8 @@ create table documents (
     check ((url_sealed is null) = (url_at is null))
 ) $strict;
 
+create unique index documents_location on documents (location);
+
 create table transitions (
     onboarding_id text not null references onboardings (id),
     seq $int not null check (seq >= 1),

@@ -1,0 +1,143 @@
+"""One archive of database and sealed documents, consistent while everything runs; never the keys.
+
+The archive is a tar file of `database.sqlite`, `documents/…` and, last, `manifest.json`: an archive without it is not
+whole. A document's file is written once and never changed, so the files are archived first; what the copy of the
+database names beyond them is new, and is added at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tarfile
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from orchestrator.documents import DocumentFolder
+from orchestrator.errors import InvalidInput, StoreUnavailable
+from orchestrator.store import Store
+from orchestrator.store.driver import Driver
+
+_FORMAT = 1
+_DATABASE, _MANIFEST, _DOCUMENTS = "database.sqlite", "manifest.json", "documents/"
+_LOCATION = re.compile(r"onb_[A-Za-z0-9]+/[A-Za-z]+-[0-9a-f]+")
+_TRIES = 20
+OpenCopy = Callable[[Path], Driver]
+
+
+def write(driver: Driver, documents: DocumentFolder, open_copy: OpenCopy, file: Path) -> int:
+    """Write the archive `file`; how many documents it holds. `open_copy`: a driver over a copied database.
+
+    Raises InvalidInput when the file exists, StoreUnavailable.
+    """
+    if file.exists():
+        raise InvalidInput(f"{file} exists already: name a new file")
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=file.parent, prefix=".backup-") as folder,
+            partial.open("xb") as raw,
+            tarfile.open(fileobj=raw, mode="w") as archive,
+        ):
+            partial.chmod(0o600)
+            count = _fill(archive, driver, documents, open_copy, Path(folder))
+        partial.rename(file)
+    except OSError as error:
+        raise StoreUnavailable(f"the archive could not be written ({error.strerror})") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def read(driver: Driver, store: Store, documents: DocumentFolder, file: Path) -> int:
+    """Put the archive `file` in place of an empty installation; how many documents it held.
+
+    Raises InvalidInput when the archive is not whole or the installation not empty, StoreUnavailable.
+    """
+    if not store.is_empty() or any(True for _ in documents.locations()):
+        raise InvalidInput("this installation is not empty: restore into a new database and document folder")
+    count = 0
+    with tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as folder:
+        copy = Path(folder) / _DATABASE
+        try:
+            manifest = _checked_manifest(file)
+            with tarfile.open(file) as archive:
+                for member in archive:
+                    data = archive.extractfile(member)
+                    content = data.read() if data is not None else b""
+                    if member.name == _DATABASE:
+                        copy.write_bytes(content)
+                    elif member.name.startswith(_DOCUMENTS):
+                        documents.put_sealed(_location(member.name), content)
+                        count += 1
+        except (OSError, tarfile.TarError) as error:
+            raise StoreUnavailable(f"the archive could not be restored ({error})") from error
+        if hashlib.sha256(copy.read_bytes()).hexdigest() != manifest["databaseSha256"]:
+            raise InvalidInput("the archive is damaged: its database is not the one that was backed up")
+        driver.restore(copy)
+    driver.migrate()
+    return count
+
+
+def _fill(
+    archive: tarfile.TarFile, driver: Driver, documents: DocumentFolder, open_copy: OpenCopy, folder: Path
+) -> int:
+    archived: set[str] = set()
+    for location in documents.locations():
+        _add(archive, documents, location, archived)
+    for attempt in range(_TRIES):
+        copy = folder / f"{attempt}.sqlite"
+        driver.backup(copy)
+        with closing(open_copy(copy)) as copied:
+            named = set(Store(copied).document_locations())
+        for location in sorted(named - archived):
+            _add(archive, documents, location, archived)
+        if named <= archived:
+            content = copy.read_bytes()
+            _add_bytes(archive, _DATABASE, content)
+            manifest = {"format": _FORMAT, "databaseSha256": hashlib.sha256(content).hexdigest()}
+            _add_bytes(archive, _MANIFEST, json.dumps(manifest).encode())
+            return len(archived)
+    raise StoreUnavailable("documents change faster than they can be archived: try again when there is less to do")
+
+
+def _add(archive: tarfile.TarFile, documents: DocumentFolder, location: str, archived: set[str]) -> None:
+    """Archive a file, unless it went in the meantime."""
+    try:
+        content = documents.path(location).read_bytes()
+    except FileNotFoundError:
+        return
+    if _LOCATION.fullmatch(location):
+        _add_bytes(archive, f"{_DOCUMENTS}{location}", content)
+        archived.add(location)
+
+
+def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), 0o600
+    archive.addfile(member, BytesIO(content))
+
+
+def _checked_manifest(file: Path) -> dict[str, Any]:
+    try:
+        with tarfile.open(file) as archive:
+            data = archive.extractfile(_MANIFEST)
+            manifest: dict[str, Any] = json.loads(data.read()) if data is not None else {}
+            names = archive.getnames()
+    except (KeyError, ValueError, tarfile.TarError) as error:
+        raise InvalidInput("this is no whole archive that `orchestrator backup` wrote") from error
+    if manifest.get("format") != _FORMAT or _DATABASE not in names:
+        raise InvalidInput("this archive is of another version")
+    return manifest
+
+
+def _location(name: str) -> str:
+    location = name.removeprefix(_DOCUMENTS)
+    if not _LOCATION.fullmatch(location):
+        raise InvalidInput("the archive holds a file that is no document: it was changed")
+    return location

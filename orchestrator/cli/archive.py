@@ -1,0 +1,39 @@
+"""`backup` and `restore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orchestrator import backup as archives
+from orchestrator import bootstrap
+from orchestrator.cli.wiring import opened
+from orchestrator.config import Config
+from orchestrator.onboarding.restore import settle_restored
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(file: Path) -> None:
+    """Write one archive of database and sealed documents, while everything runs; never the keys."""
+    with opened() as service:
+        count = archives.write(service.driver, service.context.documents, bootstrap.database, file)
+    click.echo(f"wrote {file} with {count} documents; keep ORCHESTRATOR_ENCRYPTION_KEYS elsewhere, they are not in it")
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(file: Path) -> None:
+    """Restore an archive into an empty installation, before `serve` or `worker` is started."""
+    service = bootstrap.build(Config.from_env())
+    try:
+        service.migrate()
+        context = service.context
+        count = archives.read(service.driver, context.store, context.documents, file)
+        done = settle_restored(context)
+    finally:
+        service.close()
+    click.echo(f"restored {count} documents")
+    click.echo(f"{done.asked} open onboardings are asked about at OSL Pay before anything is sent again")
+    click.echo(f"{done.erased} erasures were repeated")

@@ -1,0 +1,52 @@
+"""After a backup was restored: ask before anything is sent again, and repeat the erasures done since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.machine import EDITABLE, OPEN, Event, State
+from orchestrator.onboarding.apply import Step, apply
+from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.retain import erase_here
+from orchestrator.records import Onboarding, ShareOutcome
+
+ACTOR = "restore"
+_WAITING = (State.AWAITING_CALLBACK, State.IN_REVIEW, State.CONFIRMING)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """How many onboardings are asked about before anything is sent, and how many were erased again."""
+
+    asked: int
+    erased: int
+
+
+def settle_restored(context: Context) -> Restored:
+    """Make the restored rows safe to work on; before this, no worker may run on them."""
+    erased = 0
+    for onboarding_id in dict.fromkeys(context.documents.erasures()):
+        row = context.store.onboarding(onboarding_id)
+        if row is not None and row.erased_at is None:
+            erase_here(context, onboarding_id, ACTOR)
+            erased += 1
+    asked = 0
+    for onboarding_id, state, _, _ in context.store.heads():
+        if state in OPEN:
+            apply(context, onboarding_id, lambda row: _doubted(context, row))
+            asked += 1
+    return Restored(asked, erased)
+
+
+def _doubted(context: Context, row: Onboarding) -> Sequence[Step]:
+    """What happened since the backup is unknown: a share may have arrived that this database knows nothing of."""
+    now = context.now_ms()
+    changes: dict[str, object] = {}
+    if row.share is not ShareOutcome.ARRIVED:
+        changes = {"share": ShareOutcome.LOST, "share_losses": max(1, row.share_losses), "share_questions": 0}
+    if row.state in _WAITING:
+        changes["step_at"] = now
+    elif row.state in EDITABLE and row.share_sent_at is not None:
+        changes["ask_at"] = now
+    return [Step(Event.RESTORED, ACTOR, changes=changes)]
