@@ -6,8 +6,9 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from orchestrator import telemetry
 from orchestrator.config import Config
@@ -21,6 +22,7 @@ from orchestrator.providers.dialect import Dialects, load_dialects
 from orchestrator.providers.http import Outgoing
 from orchestrator.providers.osl_pay import OslPay
 from orchestrator.seal import Sealer
+from orchestrator.signatures import SignEncoding
 from orchestrator.store import AccessStore, ScheduleStore, SqliteDriver, Store
 from orchestrator.store.driver import Driver
 
@@ -96,6 +98,18 @@ def build(
         pending_migrations=driver.pending_migrations,
     )
     return Service(config, context, driver, outgoing)
+
+
+def btse_variants(service: Service) -> dict[str, BtsePay]:
+    """Clients that assume otherwise of BTSE Pay, by the line of dialects.toml that would say so."""
+    config, dialects = service.config, service.context.dialects
+    variants = {}
+    for encoding in get_args(SignEncoding):
+        if encoding != dialects.btse.sign_encoding:
+            other = replace(dialects, btse=replace(dialects.btse, sign_encoding=encoding))
+            client = _btse(config, other, service.outgoing, service.context.now_ms)
+            variants[f'sign_encoding = "{encoding}"'] = client
+    return variants
 
 
 def _dialects(config: Config) -> Dialects:

@@ -59,6 +59,14 @@ class Sealer:
         except InvalidTag as error:
             raise SealBroken(f"{'/'.join(place)} was changed or moved: it does not open") from error
 
+    def key_id(self, sealed: bytes) -> str:
+        """The id (hex) of the key that sealed these bytes. Raises SealBroken."""
+        return _parts(sealed)[0].hex()
+
+    def key_ids(self) -> list[str]:
+        """The ids (hex) of the keys, the sealing one first."""
+        return [key.id.hex() for key in self._keys]
+
     def is_current(self, sealed: bytes) -> bool:
         """Whether the first key sealed these bytes (or their beginning). Raises SealBroken."""
         return _parts(sealed)[0] == self._keys[0].id

@@ -15,6 +15,7 @@ _COMMANDS = {
     "serve": ("run", "Run web and worker together."),
     "worker": ("run", "Run the worker alone."),
     "migrate": ("run", "Bring the database up to date."),
+    "doctor": ("doctor", "Check the installation and say what to do."),
     "demo": ("demo", "Play every story against the sandbox and show what happens."),
     "sandbox": ("sandbox", "Play BTSE Pay and OSL Pay over real HTTP."),
     "token": ("tokens", "Make, list and revoke access tokens."),

@@ -436,3 +436,7 @@ select location from documents where location > :after order by location limit :
 -- name: any_row
 -- Whether anything is stored.
 select 1 as found from onboardings union select 1 from access_tokens limit 1;
+
+-- name: sealed_profiles
+-- Sealed profiles, to count which key sealed how many.
+select id, profile_sealed from onboardings where id > :after order by id limit :limit;

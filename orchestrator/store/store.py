@@ -228,6 +228,13 @@ class Store:
         """Put a body sealed anew in place of `old`, if it is still that."""
         self._driver.write(lambda session: session.run(f"reseal_{table}", key=key, old=old, new=new))
 
+    def sealed_profiles(self) -> Iterator[bytes]:
+        """Every sealed profile."""
+        last = ""
+        while page := self._rows("sealed_profiles", after=last, limit=_CHUNK):
+            yield from (row["profile_sealed"] for row in page)
+            last = page[-1]["id"]
+
     def document_locations(self) -> Iterator[str]:
         """Where every document's file lies."""
         last = ""

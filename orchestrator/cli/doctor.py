@@ -1,0 +1,55 @@
+"""`doctor`: is this installation fit, and if not, what to do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+import click
+
+from orchestrator import bootstrap
+from orchestrator.config import Config
+from orchestrator.errors import ConfigurationError
+from orchestrator.onboarding.doctor import Finding, Level, examine
+
+_LONGEST_CALL = 10.0
+_URLS = {
+    "ORCHESTRATOR_PUBLIC_URL's scheme": "public_url",
+    "ORCHESTRATOR_NOTIFY_URL's scheme": "notify_url",
+    "BTSE_BASE_URL's scheme": "btse_base_url",
+    "OSL_BASE_URL's scheme": "osl_base_url",
+}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one line a check.")
+def doctor(as_json: bool) -> None:
+    """Check settings, storage, keys, worker, providers and clocks; exit status 1 if there is an error."""
+    worst = 0
+    for finding in _findings():
+        worst = max(worst, finding.level is Level.ERROR)
+        click.echo(json.dumps(asdict(finding)) if as_json else f"{finding.level:<8} {finding.check}: {finding.text}")
+    sys.exit(worst)
+
+
+def _findings() -> Iterator[Finding]:
+    try:
+        config = Config.from_env()
+    except ConfigurationError as error:
+        for fault in error.faults:
+            make = f"; make one: {fault.command}" if fault.command else ""
+            yield Finding(fault.name, Level.ERROR, f"{fault.problem}; example: {fault.example}{make}")
+        return
+    yield Finding("settings", Level.OK, "are all there and well formed")
+    if config.osl_private_key.public_key() == config.osl_webhook_public_key:
+        text = "is the public part of OSL_PRIVATE_KEY: it must be OSL Pay's own key"
+        yield Finding("OSL_WEBHOOK_PUBLIC_KEY", Level.ERROR, text)
+    seconds = min(_LONGEST_CALL, config.provider_deadline_seconds)
+    service = bootstrap.build(replace(config, provider_deadline_seconds=seconds))
+    urls = {name: getattr(config, field) for name, field in _URLS.items() if getattr(config, field)}
+    try:
+        yield from examine(service.context, service.outgoing, bootstrap.btse_variants(service), urls)
+    finally:
+        service.close()
