@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.errors import Kind, OrchestratorError, ProviderError, SealBroken
@@ -121,7 +122,7 @@ def _public_url(context: Context, outgoing: Outgoing) -> Finding:
 
 
 def _btse(context: Context, variants: Mapping[str, BtsePay]) -> Iterator[Finding]:
-    error = _refusal(lambda: context.btse.get_authorization(NOBODY))
+    error, skew = _asked(lambda: context.btse.get_authorization(NOBODY))
     yield _provider("BTSE Pay", error)
     if error is not None and error.kind is Kind.UNAUTHORIZED:
         accepted = [name for name, client in variants.items() if _lets_in(client)]
@@ -133,11 +134,11 @@ def _btse(context: Context, variants: Mapping[str, BtsePay]) -> Iterator[Finding
             yield Finding("BTSE Pay assumptions", Level.ERROR, text)
     elif error is None or error.kind is Kind.REFUSED:
         yield Finding("BTSE Pay assumptions", Level.OK, "path and sign encoding are accepted")
-    yield from _skew("btse", "BTSE Pay", error.skew_ms if error is not None else None, context)
+    yield from _skew("BTSE Pay", skew)
 
 
 def _lets_in(client: BtsePay) -> bool:
-    error = _refusal(lambda: client.get_authorization(NOBODY))
+    error, _ = _asked(lambda: client.get_authorization(NOBODY))
     return error is None or error.kind is Kind.REFUSED
 
 
@@ -149,13 +150,13 @@ def _osl(context: Context) -> Iterator[Finding]:
         yield Finding("OSL Pay", Level.WARNING, "all its requests of this second are in use: try again")
         return
     try:
-        error = _refusal(lambda: context.osl.kyc_status(NOBODY, None))
+        error, skew = _asked(lambda: context.osl.kyc_status(NOBODY, None))
     finally:
         context.schedule.free_slot(slot, holder, context.now_ms() + SECOND)
     yield _provider("OSL Pay", error)
     if error is not None and error.code == "00001":
         yield Finding("OSL Pay's 00001", Level.ERROR, _why_00001(error))
-    yield from _skew("osl", "OSL Pay", error.skew_ms if error is not None else None, context)
+    yield from _skew("OSL Pay", skew)
 
 
 def _why_00001(error: ProviderError) -> str:
@@ -175,8 +176,7 @@ def _provider(name: str, error: ProviderError | None) -> Finding:
     return Finding(name, Level.ERROR, f"cannot be used now ({error.code}): base URL, network, or it is down")
 
 
-def _skew(key: str, name: str, measured: int | None, context: Context) -> Iterator[Finding]:
-    skew = measured if measured is not None else context.schedule.health(key).skew_ms
+def _skew(name: str, skew: int | None) -> Iterator[Finding]:
     if skew is None:
         return
     far = abs(skew) > look.WARN_SKEW_MS
@@ -184,12 +184,12 @@ def _skew(key: str, name: str, measured: int | None, context: Context) -> Iterat
     yield Finding(f"{name}'s clock", Level.WARNING if far else Level.OK, text)
 
 
-def _refusal(call: Callable[[], Answer[object]]) -> ProviderError | None:
+def _asked(call: Callable[[], Answer[Any]]) -> tuple[ProviderError | None, int | None]:
+    """What a call was refused with, and the provider's clock minus ours (ms) where it said so."""
     try:
-        call()
+        return None, call().skew_ms
     except ProviderError as error:
-        return error
-    return None
+        return error, error.skew_ms
 
 
 def _checked(check: str, work: Callable[[], str], level: Level = Level.ERROR) -> Finding:
