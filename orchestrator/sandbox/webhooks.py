@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 import requests
+import urllib3.exceptions
 
 from orchestrator.sandbox.clock import Clock
 from orchestrator.sandbox.journal import Journal, Sent
@@ -89,8 +90,9 @@ class PostOffice:
                 status = response.status_code
                 with contextlib.closing(response):
                     answer = response.raw.read(500).decode("utf-8", "replace")
-            except (requests.RequestException, OSError, ValueError) as error:
-                answer = type(error).__name__
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                # An answer that breaks off is none, whatever its status said.
+                status, answer = None, type(error).__name__
         return Sent(
             at,
             webhook.merchant_user_id,
