@@ -75,7 +75,7 @@ def _whsec(value: str) -> str:
     if not value.startswith("whsec_"):
         raise _Wrong("it must begin with whsec_")
     try:
-        secret = base64.b64decode(value.removeprefix("whsec_") + "==", validate=False)
+        secret = base64.b64decode(value.removeprefix("whsec_"), validate=True)
         Webhook(value)
     except Exception:  # noqa: BLE001 - the library raises several kinds
         raise _Wrong("what follows whsec_ must be base64") from None
