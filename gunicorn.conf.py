@@ -11,6 +11,8 @@ workers = 2
 threads = 8
 keepalive = 5
 graceful_timeout = 20
+# What proxies say is believed by ORCHESTRATOR_TRUSTED_PROXIES alone.
+forwarded_allow_ips = ""
 
 
 def on_starting(server: Any) -> None:

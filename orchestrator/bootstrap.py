@@ -60,6 +60,19 @@ def database(path: Path) -> Driver:
     return SqliteDriver(path)
 
 
+def _driver(config: Config) -> Driver:
+    if config.database_url.startswith("sqlite:"):
+        return database(config.database_path)
+    try:
+        # Only who uses PostgreSQL needs its packages.
+        from orchestrator.store.postgres import PostgresDriver  # noqa: PLC0415
+    except ImportError as error:
+        problem = "PostgreSQL needs an extra: pip install 'kyc-onboarding-orchestrator[postgres]'"
+        fault = SettingFault("ORCHESTRATOR_DATABASE_URL", problem, "sqlite:///var/orchestrator.db")
+        raise ConfigurationError([fault]) from error
+    return PostgresDriver(config.database_url)
+
+
 def build(
     config: Config,
     *,
@@ -75,7 +88,7 @@ def build(
     telemetry.configure(config.log_level, config.log_format)
     dialects = _dialects(config)
     sealer = Sealer(config.encryption_keys, secrets.token_bytes)
-    driver = database(config.database_path)
+    driver = _driver(config)
     outgoing = Outgoing(deadline_seconds=config.provider_deadline_seconds, proxy_url=config.proxy_url, now_ms=now_ms)
     documents = DocumentFolder(config.documents_path, sealer, lambda: secrets.token_hex(8))
     context = Context(

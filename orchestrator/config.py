@@ -47,9 +47,9 @@ def _url(value: str) -> str:
 
 def _database(value: str) -> str:
     if value.startswith(("postgresql://", "postgres://")):
-        raise _Wrong("this version stores in SQLite only; PostgreSQL comes in a later one")
+        return value
     if not value.startswith("sqlite:///") or value == "sqlite:///":
-        raise _Wrong("it must be sqlite:///relative/path or sqlite:////absolute/path")
+        raise _Wrong("it must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database")
     return value
 
 
@@ -75,7 +75,8 @@ def _whsec(value: str) -> str:
     if not value.startswith("whsec_"):
         raise _Wrong("it must begin with whsec_")
     try:
-        secret = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+        text = value.removeprefix("whsec_").rstrip("=")
+        secret = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
         Webhook(value)
     except Exception:  # noqa: BLE001 - the library raises several kinds
         raise _Wrong("what follows whsec_ must be base64") from None
@@ -171,7 +172,8 @@ class Config:
         _database,
         "sqlite:///var/orchestrator.db",
         default="sqlite:///var/orchestrator.db",
-        meaning="where onboardings are stored",
+        secret=True,
+        meaning="where onboardings are stored: sqlite:///… or postgresql://user:password@host/database",
     )
     documents_url: str = _setting(
         "ORCHESTRATOR_DOCUMENTS_URL",

@@ -28,7 +28,7 @@ def show(id_: str, as_json: bool) -> None:
     with opened() as service:
         context = service.context
         row = look.find_by_any_id(context, id_)
-        shown: dict[str, Any] = onboarding_json(look.view(context, row), with_link=False)
+        shown: dict[str, Any] = onboarding_json(look.view(context, row), with_link=False, with_error=True)
         shown["transitions"] = [transition_json(item) for item in look.transitions(context, row)]
         shown["callbacks"] = [callback_json(item) for item in look.callbacks(context, row)]
         shown["deliveries"] = [delivery_json(item) for item in look.deliveries(context, row)]

@@ -16,6 +16,8 @@ from orchestrator.worker import Worker
 _GUNICORN = (
     *("--worker-class", "orchestrator.web.gather.GatheringWorker"),
     *("--worker-connections", "1000", "--keep-alive", "5"),
+    # What proxies say is believed by ORCHESTRATOR_TRUSTED_PROXIES alone.
+    *("--forwarded-allow-ips", ""),
     *("--timeout", "30", "--graceful-timeout", "20", "--log-level", "warning"),
 )
 
@@ -29,8 +31,12 @@ _GUNICORN = (
 def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: int) -> None:
     """Run web (gunicorn) and one worker process together; SIGTERM ends all within 30 s."""
     service = bootstrap.build(Config.from_env())
-    service.migrate()
-    service.close()
+    try:
+        if service.config.database_url.startswith("sqlite:"):
+            service.migrate()
+        check_migrated(service)
+    finally:
+        service.close()
     environment = {name: value for name, value in os.environ.items() if name != "GUNICORN_CMD_ARGS"}
     web = [sys.executable, "-m", "gunicorn", "orchestrator.wsgi:app", "--bind", f"{host}:{port}", *_GUNICORN]
     web += ["--workers", str(web_workers), "--threads", str(threads)]
@@ -46,6 +52,7 @@ def worker(threads: int) -> None:
     service = bootstrap.build(Config.from_env())
     try:
         check_migrated(service)
+        service.context.schedule.set_budget(service.config.osl_requests_per_second)
         running = Worker(service.context, threads)
         running.stop_on_signals()
         running.run()

@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli.wiring import opened
 from orchestrator.onboarding import access
+from orchestrator.web.schemas import iso
 
 
 @click.group()
@@ -30,7 +31,7 @@ def list_tokens(as_json: bool) -> None:
     """List all tokens, without their secrets."""
     with opened() as service:
         rows = [
-            {"name": row.name, "role": row.role, "createdAt": row.created_at, "revokedAt": row.revoked_at}
+            {"name": row.name, "role": row.role, "createdAt": iso(row.created_at), "revokedAt": iso(row.revoked_at)}
             for row in access.tokens(service.context)
         ]
     if as_json:

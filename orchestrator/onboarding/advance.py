@@ -9,11 +9,11 @@ from orchestrator.machine import SETTLED, Event, State
 from orchestrator.notify import after_try
 from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.ask import confirm, poll, settle_doubt
-from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.context import SECOND, Context
 from orchestrator.onboarding.files import provider_file
 from orchestrator.onboarding.profile import BTSE_FIELDS
 from orchestrator.onboarding.share import share
-from orchestrator.onboarding.work import ACTOR, FRESH, Work
+from orchestrator.onboarding.work import ACTOR, FRESH, SLOT_SLACK, Work
 from orchestrator.records import Delivery, Lane
 from orchestrator.store import LeaseLost
 from orchestrator.store.schedule import Claim, Terms
@@ -31,7 +31,7 @@ def claim(context: Context, room: Mapping[Lane, int]) -> list[Claim]:
             now=now,
             lease=context.new_id("lease"),
             lease_until=deadline + context.timings.lease_margin,
-            slot_free_at=deadline + 1_000,
+            slot_free_at=deadline + SLOT_SLACK + SECOND,
             probe_ms=context.timings.probe,
             room=room,
         )

@@ -28,8 +28,6 @@ _LANES = {
     State.AWAITING_CALLBACK: Lane.POLL,
     State.IN_REVIEW: Lane.POLL,
 }
-_DOUBT_WAITS = (State.UPLOADING, State.SHARING)
-"""States in which OSL Pay is asked about a doubt only when the step's outcome is stored."""
 
 
 @dataclass(frozen=True)

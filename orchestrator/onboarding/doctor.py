@@ -152,7 +152,8 @@ def _osl(context: Context) -> Iterator[Finding]:
     try:
         error, skew = _asked(lambda: context.osl.kyc_status(NOBODY, None))
     finally:
-        context.schedule.free_slot(slot, holder, context.now_ms() + SECOND)
+        read_at = context.now_ms()
+        context.schedule.free_slot(slot, holder, read_at, read_at + SECOND)
     yield _provider("OSL Pay", error)
     if error is not None and error.code == "00001":
         yield Finding("OSL Pay's 00001", Level.ERROR, _why_00001(error))

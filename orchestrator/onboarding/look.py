@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import Gone, InvalidInput, NotFound
+from orchestrator.errors import Gone, InvalidInput, NotFound, StoreUnavailable
 from orchestrator.health import ProviderHealth
 from orchestrator.machine import EDITABLE, State
 from orchestrator.onboarding.context import Context
@@ -150,13 +150,21 @@ def warnings(context: Context) -> list[str]:
             )
         if provider.skew_ms is not None and abs(provider.skew_ms) > WARN_SKEW_MS:
             found.append(f"{provider.name}'s clock is {provider.skew_ms / 1000:+.0f} s from ours: check this machine's")
+    try:
+        context.documents.check_writable()
+    except StoreUnavailable as error:
+        found.append(str(error))
     return found
 
 
 def check_ready(context: Context) -> None:
-    """Raises StoreUnavailable or SealBroken when a webhook could not be stored now."""
+    """Raises StoreUnavailable or SealBroken when a webhook could not be stored now: database, migrations, keys."""
+    pending = context.pending_migrations()
+    if pending:
+        raise StoreUnavailable("the database must be migrated first: run `orchestrator migrate`")
     context.schedule.check_writable()
-    context.documents.check_writable()
+    for newest in context.store.page(None, None, 1):
+        context.identity(newest)
 
 
 def _state(text: str) -> State:

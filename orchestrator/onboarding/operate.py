@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.errors import Conflict, InvalidInput, NotFound
+from orchestrator.errors import Conflict, InvalidInput, Kind, NotFound, ProviderError
 from orchestrator.machine import Event, State
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.collect import check_complete
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.look import find
+from orchestrator.onboarding.masking import masked
 from orchestrator.records import DeliveryStatus, Onboarding
 
 LONGEST_REASON = 500
@@ -49,7 +50,9 @@ def resend_delivery(context: Context, delivery_id: str) -> str:
         raise NotFound("there is no such delivery")
     if not delivery.body_sealed:
         raise Conflict("what it said is no longer kept", delivery.status)
-    if delivery.status is DeliveryStatus.PENDING or not context.schedule.resend_delivery(delivery_id, context.now_ms()):
+    now = context.now_ms()
+    over = delivery.status is not DeliveryStatus.PENDING
+    if not over or not context.schedule.resend_delivery(delivery_id, delivery.onboarding_id, now):
         raise Conflict("the delivery is still being tried", delivery.status)
     return delivery.onboarding_id
 
@@ -61,8 +64,17 @@ def authorization(context: Context, onboarding_id: str) -> Mapping[str, Any]:
 
 
 def cancel_authorization(context: Context, onboarding_id: str, user_key: Any) -> Mapping[str, Any]:
-    """BTSE Pay's Cancel Authorization; the userKey is dead for good. Raises InvalidInput, ProviderError."""
+    """BTSE Pay's Cancel Authorization; the userKey is dead for good.
+
+    Raises InvalidInput, Conflict with BTSE Pay's words when it refuses, ProviderError otherwise.
+    """
     if not isinstance(user_key, str) or not 1 <= len(user_key) <= 256 or not user_key.isprintable():
         raise InvalidInput("the data is not valid", {"userKey": ["must be a text of 1 to 256 characters"]})
     row = find(context, onboarding_id)
-    return context.btse.cancel_authorization(row.merchant_user_id, user_key).value
+    try:
+        return context.btse.cancel_authorization(row.merchant_user_id, user_key).value
+    except ProviderError as error:
+        if error.kind is not Kind.REFUSED:
+            raise
+        words = masked(error.words, {"merchantUserId": row.merchant_user_id, "userKey": user_key})
+        raise Conflict(f"BTSE Pay refuses: {words}", row.state) from error

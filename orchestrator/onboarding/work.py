@@ -18,6 +18,8 @@ from orchestrator.store.store import Held
 from orchestrator.telemetry import logger
 
 ACTOR = "worker"
+SLOT_SLACK = 5_000
+"""Milliseconds from claiming a row, with its slot, within which its call must begin."""
 LONE_FAILURES = 3
 """Unauthorized answers in a row after which an onboarding is parked, if others succeed meanwhile."""
 FRESH: Mapping[str, Any] = {"attempts": 0, "failing_since": None, "unauthorized": 0}
@@ -46,7 +48,9 @@ class Work:
         return self.claim.onboarding
 
     def call(self, ask: Callable[[], Answer[T]]) -> T:
-        """Call a provider. Raises ProviderError."""
+        """Call a provider. Raises ProviderError, also when it is so late that the call could outlast its slot."""
+        if self.claim.slot is not None and self.context.now_ms() - self.claim.claimed_at > SLOT_SLACK:
+            raise ProviderError(self.provider, Kind.TRANSIENT, "started-too-late")
         self.called = True
         try:
             answer = ask()
@@ -100,7 +104,7 @@ class Work:
             outcome = Outcome(self.provider, self.row.id, now, failure, code, self.skew_ms)
         # A slot is free one second after its answer was read, so that ten requests never meet in one second.
         free_at = self.answered_at + 1_000 if self.called else now
-        held = Held(self.claim.lease, slot=self.claim.slot, slot_free_at=free_at)
+        held = Held(self.claim.lease, slot=self.claim.slot, slot_free_at=free_at, now=now)
         return apply(self.context, self.row.id, decide, held=held, outcome=outcome)
 
 

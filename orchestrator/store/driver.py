@@ -28,6 +28,9 @@ class Session(Protocol):
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         """The rows that the statement called `name` gives."""
 
+    def now(self, local: int) -> int:
+        """The database's own clock (unix ms), where it has one that all machines share; else `local`."""
+
     def run(self, name: str, /, **parameters: Any) -> int:
         """How many rows the statement called `name` changed. Raises Duplicate."""
 

@@ -1,5 +1,5 @@
--- Every statement has a name and a purpose. `:name` marks a parameter; `$skip_locked` is a place that the driver
--- fills for a database with concurrent writers.
+-- Every statement has a name and a purpose. `:name` marks a parameter; `$skip_locked` and `$for_update` are places that
+-- the driver fills for a database with concurrent writers.
 
 -- name: insert_onboarding
 -- A new onboarding; its unique indexes refuse a second live one of a merchantUserId.
@@ -211,6 +211,10 @@ update deliveries set status = :status, due_at = :due_at, attempts = :attempts, 
     delivered_at = :delivered_at, lease = null, lease_until = null
 where id = :id and lease = :lease;
 
+-- name: lock_onboarding
+-- Whatever else is written about this onboarding waits: notifications keep their order.
+update onboardings set id = id where id = :id;
+
 -- name: next_delivery
 -- The next notification in line becomes due.
 update deliveries set due_at = :now where id in (
@@ -235,7 +239,7 @@ returning *;
 -- One due row of a lane to try an unhealthy provider with: another one than the last, if there is one.
 update onboardings set lease = :lease, lease_until = :lease_until
 where id in (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
-    and (lease_until is null or lease_until <= :now) and (id <> :last_probed or :last_probed is null)
+    and (lease_until is null or lease_until <= :now) and (id <> :last_probed or cast(:last_probed as text) is null)
     order by due_at limit 1 $skip_locked)
 returning *;
 
@@ -287,6 +291,10 @@ delete from slots where id > :count;
 -- name: provider
 -- What is known of a provider's health.
 select * from providers where name = :name;
+
+-- name: provider_to_change
+-- The same, and nobody else changes it meanwhile.
+select * from providers where name = :name $for_update;
 
 -- name: put_provider
 -- What is known of a provider's health now.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from orchestrator.health import ProviderHealth
 from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
 from orchestrator.store import rows
-from orchestrator.store.driver import Driver, Session, first
+from orchestrator.store.driver import Driver, Row, Session, first
 
 POLL_SHARE = 0.2
 """Of OSL Pay's requests, what polls take at most while anything more urgent is due."""
@@ -24,6 +24,8 @@ class Claim:
     lane: Lane
     lease: str
     slot: int | None = None
+    claimed_at: int = 0
+    """By the worker's clock."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,19 @@ class ScheduleStore:
 
     def claim_deliveries(self, now: int, lease: str, lease_until: int, limit: int) -> list[Delivery]:
         """Due notifications, leased."""
-        found = self._driver.write(
-            lambda session: session.rows("claim_deliveries", now=now, lease=lease, lease_until=lease_until, limit=limit)
-        )
-        return [rows.delivery(row) for row in found]
+
+        def work(session: Session) -> list[Row]:
+            here = session.now(now)
+            until = here + lease_until - now
+            return session.rows("claim_deliveries", now=here, lease=lease, lease_until=until, limit=limit)
+
+        return [rows.delivery(row) for row in self._driver.write(work)]
 
     def settle_delivery(self, delivery: Delivery, lease: str, now: int) -> None:
         """What became of a try. When it is over, the next one of the onboarding is due."""
 
         def work(session: Session) -> None:
+            session.run("lock_onboarding", id=delivery.onboarding_id)
             session.run(
                 "settle_delivery",
                 id=delivery.id,
@@ -92,17 +98,29 @@ class ScheduleStore:
 
         self._driver.write(work)
 
-    def resend_delivery(self, delivery_id: str, now: int) -> bool:
+    def resend_delivery(self, delivery_id: str, onboarding_id: str, now: int) -> bool:
         """Put a finished notification back in line; False if it is still in line."""
-        return bool(self._driver.write(lambda session: session.run("resend_delivery", id=delivery_id, now=now)))
+
+        def work(session: Session) -> bool:
+            session.run("lock_onboarding", id=onboarding_id)
+            return bool(session.run("resend_delivery", id=delivery_id, now=now))
+
+        return self._driver.write(work)
 
     def take_slot(self, now: int, holder: str, free_at: int) -> int | None:
         """One request of OSL Pay's budget for a call outside the worker; None if all are in use."""
-        return self._driver.write(lambda session: _take_slot(session, now, "call", holder, free_at))
 
-    def free_slot(self, slot: int, holder: str, free_at: int) -> None:
+        def work(session: Session) -> int | None:
+            here = session.now(now)
+            return _take_slot(session, here, "call", holder, here + free_at - now)
+
+        return self._driver.write(work)
+
+    def free_slot(self, slot: int, holder: str, now: int, free_at: int) -> None:
         """The answer was read: the slot is free again at `free_at`."""
-        self._driver.write(lambda session: session.run("free_slot", id=slot, holder=holder, free_at=free_at))
+        self._driver.write(
+            lambda session: session.run("free_slot", id=slot, holder=holder, free_at=session.now(now) + free_at - now)
+        )
 
     def health(self, name: str) -> ProviderHealth:
         """What is known of a provider."""
@@ -142,7 +160,12 @@ class _Claiming:
 
     def __init__(self, session: Session, terms: Terms) -> None:
         self._session = session
-        self._terms = terms
+        self._claimed_at = terms.now
+        now = session.now(terms.now)
+        ahead = now - terms.now
+        self._terms = replace(
+            terms, now=now, lease_until=terms.lease_until + ahead, slot_free_at=terms.slot_free_at + ahead
+        )
         self._claims: list[Claim] = []
 
     def all(self) -> list[Claim]:
@@ -155,14 +178,14 @@ class _Claiming:
         health = _health(self._session, "btse")
         if health.unhealthy_since is None:
             self._take(Lane.UPLOAD, self._room(Lane.UPLOAD))
-        elif self._may_probe(health):
-            self._probe(health, (Lane.UPLOAD,))
+        else:
+            self._probe("btse", (Lane.UPLOAD,))
 
     def _claim_osl(self) -> None:
         health = _health(self._session, "osl")
         if health.unhealthy_since is not None:
-            if self._may_probe(health) and self._free_slots():
-                self._probe(health, OSL_LANES)
+            if self._free_slots():
+                self._probe("osl", OSL_LANES)
             return
         budget = self._session.rows("count_slots")[0]["slots"]
         if budget >= _SMALLEST_SHARED_BUDGET and not self._polls_in_use():
@@ -188,8 +211,12 @@ class _Claiming:
         )
         self._keep([rows.onboarding(row) for row in found], lane)
 
-    def _probe(self, health: ProviderHealth, lanes: tuple[Lane, ...]) -> None:
+    def _probe(self, provider: str, lanes: tuple[Lane, ...]) -> None:
+        """One request to an unhealthy provider, if it is time for one and nobody else makes it."""
         terms = self._terms
+        health = _health(self._session, provider, "provider_to_change")
+        if not self._may_probe(health):
+            return
         for last_probed in dict.fromkeys((health.last_probed, None)):
             for lane in lanes:
                 found = self._session.rows(
@@ -212,7 +239,10 @@ class _Claiming:
             slot = None
             if lane in OSL_LANES:
                 slot = _take_slot(self._session, terms.now, lane, terms.lease, terms.slot_free_at)
-            self._claims.append(Claim(onboarding, lane, terms.lease, slot))
+                if slot is None:
+                    self._session.run("release_lease", id=onboarding.id, lease=terms.lease)
+                    continue
+            self._claims.append(Claim(onboarding, lane, terms.lease, slot, self._claimed_at))
 
     def _may_probe(self, health: ProviderHealth) -> bool:
         return health.next_probe_at is None or health.next_probe_at <= self._terms.now
@@ -240,8 +270,8 @@ def _take_slot(session: Session, now: int, lane: str, holder: str, free_at: int)
     return None if row is None else row["id"]
 
 
-def _health(session: Session, name: str) -> ProviderHealth:
-    row = first(session.rows("provider", name=name))
+def _health(session: Session, name: str, statement: str = "provider") -> ProviderHealth:
+    row = first(session.rows(statement, name=name))
     return ProviderHealth(name) if row is None else rows.health(row)
 
 

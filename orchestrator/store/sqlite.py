@@ -29,7 +29,7 @@ T = TypeVar("T")
 GROUP = 64
 """Writes that are committed together at most, so that no process keeps the others waiting for long."""
 _MARKS = {"int": "integer", "bytes": "blob", "strict": "strict"}
-_QUERY_MARKS = {"skip_locked": ""}
+_QUERY_MARKS = {"skip_locked": "", "for_update": ""}
 _BUSY_MS = 5_000
 
 
@@ -42,6 +42,9 @@ class _Session:
         cursor = self._execute(name, parameters)
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def now(self, local: int) -> int:
+        return local
 
     def run(self, name: str, /, **parameters: Any) -> int:
         return self._execute(name, parameters).rowcount

@@ -36,12 +36,16 @@ class LeaseLost(OrchestratorError):
 
 @dataclass(frozen=True)
 class Held:
-    """The lease under which a worker commits. `release`: the step is over. `slot`: the OSL Pay slot it gives back."""
+    """The lease under which a worker commits. `release`: the step is over.
+
+    `slot`: the OSL Pay slot it gives back, to be free at `slot_free_at` by the clock that says `now` (ms).
+    """
 
     lease: str
     release: bool = True
     slot: int | None = None
     slot_free_at: int = 0
+    now: int = 0
 
 
 @dataclass(frozen=True)
@@ -289,15 +293,17 @@ def _hold(session: Session, onboarding_id: str, held: Held) -> None:
     if not session.run(statement, id=onboarding_id, lease=held.lease):
         raise LeaseLost(f"the lease on {onboarding_id} was taken over")
     if held.slot is not None:
-        session.run("free_slot", id=held.slot, holder=held.lease, free_at=held.slot_free_at)
+        wait = held.slot_free_at - held.now
+        session.run("free_slot", id=held.slot, holder=held.lease, free_at=session.now(held.now) + wait)
 
 
 def _count(session: Session, before: Onboarding | None, now: Onboarding) -> None:
     if before is not None and before.state is now.state:
         return
-    if before is not None:
-        session.run("count_state", state=before.state, difference=-1)
-    session.run("count_state", state=now.state, difference=1)
+    differences = {now.state: 1} | ({before.state: -1} if before is not None else {})
+    # Always in the same order, so that two writers never wait for each other.
+    for state, difference in sorted(differences.items()):
+        session.run("count_state", state=state, difference=difference)
 
 
 def _attach(session: Session, change: Change) -> None:
@@ -334,7 +340,7 @@ def _attach(session: Session, change: Change) -> None:
 
 
 def _learn(session: Session, outcome: Outcome, probe_ms: int) -> None:
-    row = first(session.rows("provider", name=outcome.provider))
+    row = first(session.rows("provider_to_change", name=outcome.provider))
     health = ProviderHealth(outcome.provider) if row is None else rows.health(row)
     learnt = after(health, outcome, probe_ms)
     if learnt != health:

@@ -38,7 +38,7 @@ def page() -> dict[str, Any]:
         context, request.args.get("state"), request.args.get("q"), request.args.get("cursor"), _limit()
     )
     return {
-        "items": [onboarding_json(look.view(context, row), with_link=False) for row in rows],
+        "items": [onboarding_json(look.view(context, row), with_link=False, with_error=_is_operator()) for row in rows],
         "nextCursor": cursor,
     }
 
@@ -164,7 +164,11 @@ def cancel_authorization(onboarding_id: str) -> dict[str, Any]:
 
 
 def _shown(onboarding: Onboarding) -> dict[str, Any]:
-    return onboarding_json(look.view(service(), onboarding), with_link=True)
+    return onboarding_json(look.view(service(), onboarding), with_link=True, with_error=_is_operator())
+
+
+def _is_operator() -> bool:
+    return bool(g.role == "operator")
 
 
 def _limit() -> int:

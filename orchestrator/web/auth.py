@@ -32,7 +32,7 @@ def allow(*roles: str) -> Callable[[View], View]:
             token = access.token(service(), secret.strip())
             if token.role not in roles:
                 raise Forbidden(f"this needs a token of the role {' or '.join(roles)}")
-            g.actor = f"{token.role}:{token.name}"
+            g.actor, g.role = f"{token.role}:{token.name}", token.role
             return view(*args, **kwargs)
 
         guarded.roles = roles  # type: ignore[attr-defined]

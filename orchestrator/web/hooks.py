@@ -32,4 +32,4 @@ def receive_signup() -> ResponseReturnValue:
         return "", 204
     asked = signup.checked_signup(context, event.get("data"))
     onboarding, created = signup.sign_up(context, asked, "signup_hook", webhook_id)
-    return onboarding_json(look.view(context, onboarding), with_link=True), 202 if created else 200
+    return onboarding_json(look.view(context, onboarding), with_link=True, with_error=False), 202 if created else 200

@@ -60,6 +60,7 @@ def status() -> ResponseReturnValue:
         by_email=g.session.role == "operator",
     )
     counts = look.counts(context)
+    beat, now = look.last_beat(context), context.now_ms()
     return render_template(
         "status.html",
         rows=rows,
@@ -69,8 +70,9 @@ def status() -> ResponseReturnValue:
         total=sum(counts.values()),
         warnings=look.warnings(context),
         providers=look.health(context),
-        beat=look.last_beat(context),
-        now=context.now_ms(),
+        beat=beat,
+        silent=beat is None or now - beat > context.timings.worker_silent,
+        now=now,
         words=words,
     )
 
@@ -127,8 +129,8 @@ def _do(code: str, onboarding_id: str, act: Callable[[], object]) -> ResponseRet
     except Conflict as error:
         return _page(onboarding_id, problem=_sentence(str(error))), 409
     except InvalidInput as error:
-        faults = error.errors.get("reason", [str(error)])
-        return _page(onboarding_id, problem=_sentence(f"the reason {faults[0]}")), 422
+        faults = "; ".join(f"{path} {messages[0]}" for path, messages in error.errors.items())
+        return _page(onboarding_id, problem=_sentence(f"{error}: {faults}")), 422
     return redirect(url_for("pages.onboarding", onboarding_id=onboarding_id, done=code), 303)
 
 
@@ -161,8 +163,8 @@ def _can(row: Onboarding) -> Mapping[str, bool]:
 
 
 def _fields(view: look.View) -> dict[str, bool]:
-    """Names of profile fields and whether they are there: what there is, and what is missing to submit."""
-    missing = {path.removeprefix("profile.") for path in view.missing if path.startswith("profile.")}
+    """Names of fields and whether they are there: what there is, and what is missing to submit."""
+    missing = {path.removeprefix("profile.") for path in view.missing if not path.startswith("documents.")}
     order = sorted(view.fields_present | missing, key=lambda name: (name not in PAGE_FIELDS, name.casefold()))
     return {name: name in view.fields_present for name in order}
 

@@ -16,8 +16,8 @@ def iso(ms: int | None) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def onboarding_json(view: View, *, with_link: bool) -> dict[str, Any]:
-    """An onboarding; `uploadUrl`, a credential, only `with_link`."""
+def onboarding_json(view: View, *, with_link: bool, with_error: bool) -> dict[str, Any]:
+    """An onboarding; `uploadUrl`, a credential, only `with_link`; what providers said only `with_error`."""
     row = view.onboarding
     link = {"uploadUrl": view.upload_url} if with_link else {}
     return {
@@ -33,10 +33,14 @@ def onboarding_json(view: View, *, with_link: bool) -> dict[str, Any]:
         "reason": view.reason,
         "attempts": row.attempts,
         "nextAttemptAt": iso(row.due_at),
-        "lastError": view.last_error and {**view.last_error, "at": iso(view.last_error["at"])},
+        "lastError": _error_json(view) if with_error else None,
         "createdAt": iso(row.created_at),
         "updatedAt": iso(row.updated_at),
     }
+
+
+def _error_json(view: View) -> dict[str, Any] | None:
+    return view.last_error and {**view.last_error, "at": iso(view.last_error["at"])}
 
 
 def document_json(document: Document) -> dict[str, Any]:

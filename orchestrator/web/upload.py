@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast
 
 from flask import Blueprint, Response, g, redirect, render_template, request, url_for
@@ -70,11 +70,11 @@ def _take(context: Context, onboarding_id: str, *, submits: bool) -> Errors:
         return errors
     if errors:
         missing = look.view(context, look.find(context, onboarding_id)).missing
-        return dict.fromkeys(missing, form.STILL_NEEDED) | errors
+        return {path: form.still_needed(path) for path in missing} | errors
     try:
         collect.submit(context, onboarding_id, ACTOR)
     except InvalidInput as error:
-        return {path: form.ALL_TOO_LARGE if path == "documents" else form.STILL_NEEDED for path in error.errors}
+        return {path: form.still_needed(path) for path in error.errors}
     return {}
 
 
@@ -127,7 +127,7 @@ def _page(
     body = render_template(
         "upload.html",
         sections=form.sections(context),
-        files=[asked for asked in form.FILE_QUESTIONS if _is_asked(asked.kind, view, there)],
+        files=[asked for asked in form.FILE_QUESTIONS if _is_asked(asked.kind, view, [*there, *(errors or ())])],
         given=view.fields_present,
         there=there,
         needed=form.NEEDED,
@@ -141,10 +141,14 @@ def _page(
     return Response(body, status)
 
 
-def _is_asked(kind: str, view: look.View, there: Mapping[str, object]) -> bool:
-    """The back side is asked for unless the type of document is known not to need it."""
-    path = f"documents.{kind}"
-    return kind != "idFileBack" or kind in there or path in view.missing or "idType" not in view.fields_present
+def _is_asked(kind: str, view: look.View, spoken_of: Collection[str]) -> bool:
+    """The back side is asked for unless the type of document is known not to need it.
+
+    `spoken_of`: kinds that are there, and paths of errors.
+    """
+    may_be_needed = "idType" not in view.fields_present
+    named = {kind, f"documents.{kind}"} & {*spoken_of, *view.missing}
+    return kind != "idFileBack" or may_be_needed or bool(named)
 
 
 def _labels(context: Context) -> dict[str, str]:

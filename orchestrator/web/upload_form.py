@@ -74,10 +74,12 @@ FILE_QUESTIONS = (
 )
 TOO_LARGE = f"This file is larger than {LARGEST_DOCUMENT // 1_000_000} MB. Choose a smaller one."
 TOO_LARGE_TOGETHER = "Your files together are too large. Choose a smaller one here."
-ALL_TOO_LARGE = "Your files together are too large. Replace one of them with a smaller one."
 NOT_READABLE = "This file cannot be read as a JPG, PNG or PDF. Take the photo again or choose another file."
 TWO_FILES = "Two files were chosen. Choose only one: a new photo or a file."
-STILL_NEEDED = "This is still needed."
+_NEEDED_ELSEWHERE = {
+    "documents": "Your files together are too large. Replace one of them with a smaller one.",
+    "email": "The company that sent you this link has not given us your email address: ask them to.",
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ _OUTCOMES = {
 }
 
 
+def still_needed(path: str) -> str:
+    """What to do about a path that stands in the way of a submit."""
+    return _NEEDED_ELSEWHERE.get(path, "This is still needed.")
+
+
 def outcome(state: State) -> Outcome:
     """What the end user is told once there is nothing to fill in."""
     return _OUTCOMES.get(state, _CHECKING)
@@ -156,7 +163,7 @@ def sections(context: Context) -> tuple[Section, ...]:
             ),
         ),
         _address(),
-        Section("A few questions", "The law asks us to know these.", _choices(context)),
+        Section("A few questions", "These belong to the check.", _choices(context)),
     )
 
 
