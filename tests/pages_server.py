@@ -124,6 +124,7 @@ class Pages:
     operator: str
     viewer: str
     merchant: str
+    browsers: list[Browser] = field(default_factory=list)
 
     @property
     def context(self) -> Context:
@@ -132,6 +133,7 @@ class Pages:
     def browser(self, token: str = "") -> Browser:
         """A browser, signed in with `token` if one is given."""
         browser = Browser(self.url)
+        self.browsers.append(browser)
         if token:
             assert browser.sign_in(token).status_code == 303
         return browser
@@ -164,6 +166,8 @@ class Pages:
         if event in _CALLBACKS:
             callback = self._callback(onboarding_id, _CALLBACKS[event])
             step |= {"callbacks": [callback], "claim_callback": callback.id}
+        if event is Event.SHARED:
+            step.setdefault("changes", {"osl_user_id": f"7300{onboarding_id.encode()[4:8].hex()}"})
         if event is Event.CONFIRMED_PASS:
             step.setdefault("changes", {"kyc_status": "PASS"})
         return apply(self.context, onboarding_id, lambda row: [Step(event, "worker", **step)])
@@ -206,18 +210,21 @@ def pages_server(folder: Path, clock: Clock | None = None) -> Iterator[Pages]:
     service = build(Config.from_env(environment(folder)), now_ms=clock)
     service.migrate()
     server = make_server("127.0.0.1", 0, create_app(service), threaded=True, request_handler=_Silent)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
+    pages = Pages(
+        service,
+        f"http://127.0.0.1:{server.server_port}",
+        clock,
+        access.create_token(service.context, "olga", "operator"),
+        access.create_token(service.context, "vic", "viewer"),
+        access.create_token(service.context, "shop", "merchant"),
+    )
     try:
-        yield Pages(
-            service,
-            f"http://127.0.0.1:{server.server_port}",
-            clock,
-            access.create_token(service.context, "olga", "operator"),
-            access.create_token(service.context, "vic", "viewer"),
-            access.create_token(service.context, "shop", "merchant"),
-        )
+        yield pages
     finally:
+        for browser in pages.browsers:
+            browser.session.close()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -265,7 +272,5 @@ def put_documents(pages: Pages, onboarding_id: str, *kinds: str) -> None:
 
 
 class _Silent(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
     def log(self, *_: object, **__: object) -> None:
         pass

@@ -1,0 +1,241 @@
+"""Signing in and out, and what guards the pages' forms, over real HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from orchestrator.machine import State
+from orchestrator.onboarding import access
+from tests.pages_server import PUBLIC_URL, Pages, pages_server
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Iterator[Pages]:
+    with pages_server(tmp_path) as running:
+        yield running
+
+
+def cookie(answer: requests.Response) -> str:
+    return answer.headers["Set-Cookie"]
+
+
+def csrf(page: requests.Response) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("role", ["operator", "viewer"])
+def test_an_operator_and_a_viewer_can_sign_in(pages: Pages, role: str) -> None:
+    browser = pages.browser()
+    answer = browser.sign_in(getattr(pages, role))
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/status")
+    page = browser.get("/status")
+    assert page.status_code == 200
+    assert f'<span class="quietly">{role}</span>' in page.text
+
+
+@pytest.mark.parametrize("token", ["", "orc_wrong", "nonsense", "orc_\x00é"])
+def test_a_wrong_token_is_refused(pages: Pages, token: str) -> None:
+    answer = pages.browser().sign_in(token)
+    assert answer.status_code == 401
+    assert "Set-Cookie" not in answer.headers
+    assert "not a working viewer or operator token" in answer.text
+
+
+def test_a_merchant_token_and_a_revoked_one_do_not_sign_in(pages: Pages) -> None:
+    assert pages.browser().sign_in(pages.merchant).status_code == 401
+    access.revoke_token(pages.context, "olga")
+    assert pages.browser().sign_in(pages.operator).status_code == 401
+
+
+def test_the_eleventh_wrong_token_in_a_minute_has_to_wait(pages: Pages) -> None:
+    browser = pages.browser()
+    assert [browser.sign_in("orc_wrong").status_code for _ in range(10)] == [401] * 10
+    answer = browser.sign_in(pages.operator)
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 60
+    pages.clock.ms += 60_001
+    assert browser.sign_in(pages.operator).status_code == 303
+
+
+def test_wrong_tokens_of_another_address_do_not_count(pages: Pages) -> None:
+    browser = pages.browser()
+    for _ in range(10):
+        browser.post("/login", {"token": "orc_wrong"}, headers={"X-Forwarded-For": "198.51.100.9"})
+    assert browser.sign_in(pages.operator).status_code == 303
+
+
+def test_the_cookie_on_http_is_hidden_from_scripts_and_other_sites(pages: Pages) -> None:
+    flags = cookie(pages.browser().sign_in(pages.operator))
+    assert flags.startswith("orchestrator=")
+    assert {"HttpOnly", "Path=/", "SameSite=Lax"} <= set(flags.split("; "))
+    assert "Secure" not in flags
+    assert "Domain" not in flags
+
+
+def test_the_cookie_on_https_is_bound_to_the_host(pages: Pages) -> None:
+    secure = {"X-Forwarded-Proto": "https"}
+    origin = pages.url.replace("http:", "https:")
+    answer = pages.browser().post("/login", {"token": pages.operator}, origin=origin, headers=secure)
+    assert answer.status_code == 303
+    flags = cookie(answer)
+    assert flags.startswith("__Host-orchestrator=")
+    assert {"HttpOnly", "Path=/", "SameSite=Lax", "Secure"} <= set(flags.split("; "))
+    assert "Domain" not in flags
+
+
+def test_every_login_makes_a_new_session_and_ends_the_one_before(pages: Pages) -> None:
+    browser = pages.browser()
+    browser.session.cookies.set("orchestrator", "chosen-by-an-attacker", domain="127.0.0.1", path="/")
+    browser.sign_in(pages.operator)
+    first = browser.session.cookies["orchestrator"]
+    assert first != "chosen-by-an-attacker"
+    browser.sign_in(pages.operator)
+    second = browser.session.cookies["orchestrator"]
+    assert second != first
+    browser.session.cookies.set("orchestrator", first, domain="127.0.0.1", path="/")
+    assert browser.get("/status", allow_redirects=False).status_code == 302
+
+
+@pytest.mark.parametrize(("idle_ms", "answer"), [(HOUR_MS, 200), (HOUR_MS + 1, 302)])
+def test_a_session_ends_after_an_idle_hour(pages: Pages, idle_ms: int, answer: int) -> None:
+    browser = pages.browser(pages.viewer)
+    pages.clock.ms += idle_ms
+    assert browser.get("/status", allow_redirects=False).status_code == answer
+
+
+def test_a_session_ends_after_twelve_hours_however_busy(pages: Pages) -> None:
+    browser = pages.browser(pages.viewer)
+    for _ in range(24):
+        assert browser.get("/status", allow_redirects=False).status_code == 200
+        pages.clock.ms += HOUR_MS // 2
+    pages.clock.ms += 1
+    assert browser.get("/status", allow_redirects=False).status_code == 302
+
+
+def test_a_session_ends_with_its_token(pages: Pages) -> None:
+    browser = pages.browser(pages.viewer)
+    access.revoke_token(pages.context, "vic")
+    assert browser.get("/status", allow_redirects=False).status_code == 302
+
+
+def test_signing_out_ends_the_session_on_the_server(pages: Pages) -> None:
+    browser = pages.browser(pages.operator)
+    secret = browser.session.cookies["orchestrator"]
+    answer = browser.act("/status", "/logout")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
+    assert "orchestrator" not in browser.session.cookies
+    browser.session.cookies.set("orchestrator", secret, domain="127.0.0.1", path="/")
+    assert browser.get("/status", allow_redirects=False).status_code == 302
+
+
+def test_signing_out_twice_leads_to_the_login(pages: Pages) -> None:
+    assert pages.browser().post("/logout").status_code == 303
+
+
+def test_signing_out_needs_the_forms_token(pages: Pages) -> None:
+    browser = pages.browser(pages.operator)
+    assert browser.post("/logout").status_code == 403
+    assert browser.get("/status", allow_redirects=False).status_code == 200
+
+
+def test_who_is_not_signed_in_is_led_to_the_login_and_back(pages: Pages) -> None:
+    browser = pages.browser()
+    answer = browser.get("/status?state=approved&q=a%26b", allow_redirects=False)
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/login?next=/status?state%3Dapproved%26q%3Da%2526b"
+    form = browser.get(answer.headers["Location"])
+    onwards = re.search(r'name="next" value="([^"]*)"', form.text)
+    assert onwards
+    back = browser.post("/login", {"token": pages.viewer, "next": onwards[1].replace("&amp;", "&")})
+    assert back.headers["Location"] == "/status?state=approved&q=a%26b"
+    assert browser.get("/login", allow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "onwards", ["https://evil.example/", "//evil.example", "/\\evil.example", "evil", "/\t/evil.example", "", "\\\\x"]
+)
+def test_the_login_leads_nowhere_else(pages: Pages, onwards: str) -> None:
+    answer = pages.browser().post("/login", {"token": pages.operator, "next": onwards})
+    assert answer.headers["Location"] == "/status"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://127.0.0.1.evil.example"]
+)
+def test_forms_from_another_origin_are_refused(pages: Pages, origin: str) -> None:
+    row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
+    browser = pages.browser(pages.operator)
+    token = csrf(browser.get("/status"))
+    for path in ("/login", "/logout", f"/status/onboardings/{row.id}/cancel", pages.link(row.id)):
+        answer = browser.post(path, {"csrf": token, "token": pages.operator}, origin=origin)
+        assert answer.status_code == 403, path
+        assert "Set-Cookie" not in answer.headers
+    assert pages.state(row.id) is State.NEEDS_ATTENTION
+
+
+@pytest.mark.parametrize(
+    ("fetch_site", "status"),
+    [(None, 303), ("same-origin", 303), ("none", 303), ("cross-site", 403), ("same-site", 403)],
+)
+def test_without_an_origin_the_browser_must_not_say_that_it_is_another_site(
+    pages: Pages, fetch_site: str | None, status: int
+) -> None:
+    headers = {"Sec-Fetch-Site": fetch_site} if fetch_site else {}
+    answer = pages.browser().post("/login", {"token": pages.operator}, origin=None, headers=headers)
+    assert answer.status_code == status
+
+
+def test_the_public_address_is_our_own_origin_too(pages: Pages) -> None:
+    assert pages.browser().post("/login", {"token": pages.operator}, origin=PUBLIC_URL).status_code == 303
+
+
+@pytest.mark.parametrize("token", [None, "", "0" * 64, "é", "another session's"])
+def test_a_form_without_its_sessions_token_is_refused(pages: Pages, token: str | None) -> None:
+    row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
+    browser = pages.browser(pages.operator)
+    if token == "another session's":
+        token = csrf(pages.browser(pages.operator).get("/status"))
+    answer = browser.post(f"/status/onboardings/{row.id}/retry", {} if token is None else {"csrf": token})
+    assert answer.status_code == 403
+    assert pages.state(row.id) is State.NEEDS_ATTENTION
+
+
+def test_a_form_of_nobody_is_answered_401(pages: Pages) -> None:
+    row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
+    path = f"/status/onboardings/{row.id}/cancel"
+    assert pages.browser().post(path).status_code == 401
+    problem = pages.browser().post(path, headers={"Accept": "application/json"})
+    assert (problem.status_code, problem.headers["Content-Type"]) == (401, "application/problem+json")
+
+
+def test_pages_are_not_kept_framed_or_scripted(pages: Pages) -> None:
+    row = pages.sign_up("u-1")
+    browser = pages.browser(pages.operator)
+    for path in ("/status", f"/status/onboardings/{row.id}", "/login", pages.link(row.id), "/u/unknown"):
+        headers = browser.get(path, allow_redirects=False).headers
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        policy = headers["Content-Security-Policy"].split("; ")
+        assert {"default-src 'none'", "style-src 'self'", "form-action 'self'"} <= set(policy)
+        assert {"frame-ancestors 'none'", "base-uri 'none'"} <= set(policy)
+
+
+def test_no_page_has_a_script_or_a_style_of_its_own(pages: Pages) -> None:
+    row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
+    browser = pages.browser(pages.operator)
+    for path in ("/status", f"/status/onboardings/{row.id}", "/login", pages.link(row.id)):
+        text = browser.get(path).text
+        assert not re.search(r"<script|<style|\sstyle=|\son[a-z]+=|javascript:", text)
+        assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
+    assert browser.get("/static/style.css").status_code == 200
+    assert browser.get("/static/icon.svg").status_code == 200
