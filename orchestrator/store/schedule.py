@@ -151,8 +151,13 @@ class ScheduleStore:
         return None if row is None else row["beat_at"]
 
     def check_writable(self) -> None:
-        """Raises StoreUnavailable when a write could not be stored."""
-        self._driver.write(lambda session: session.run("stop_worker", id=""))
+        """Raises StoreUnavailable when a write could not be stored: stores one, of which nothing remains."""
+
+        def work(session: Session) -> None:
+            session.run("beat", id="", now=0)
+            session.run("stop_worker", id="")
+
+        self._driver.write(work)
 
 
 class _Claiming:
