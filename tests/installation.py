@@ -38,6 +38,7 @@ from tests.waiting import until
 CHECKOUT = Path(__file__).parent.parent
 SHORT: Mapping[str, Any] = {
     "backoff_first": 200,
+    "backoff_longest": 1_000,
     "unauthorized_shortest": 400,
     "probe": 1_000,
     "lease_margin": 500,
@@ -106,9 +107,8 @@ class Installation:
         if self.sandbox is not None:
             self.sandbox.stop()
         self.merchant.stop()
-        if kind is not None:
-            for path in sorted(self.folder.glob("*.log")):
-                print(f"--- {path.name}\n{path.read_text('utf-8', 'replace')[-4000:]}")
+        for path in sorted(self.folder.glob("*.log")):  # which pytest shows of a test that failed
+            print(f"--- {path.name}\n{path.read_text('utf-8', 'replace')[-4000:]}")
 
     # Processes -----------------------------------------------------------------------------------------------
 
@@ -145,9 +145,12 @@ class Installation:
         def ready() -> bool:
             assert self.web
             assert self.web.poll() is None, f"gunicorn ended with {self.web.poll()}"
-            with suppress(requests.RequestException):
-                return self.get("/readyz").status_code == 200
-            return False
+            try:
+                answer = self.get("/readyz")
+            except requests.RequestException as error:
+                raise AssertionError(str(error)) from error
+            assert answer.status_code == 200, answer.text
+            return True
 
         until(ready, 60)
 
@@ -305,7 +308,11 @@ class Installation:
         """The uploads to OSL Pay, which name nobody, of this user's files."""
         assert self.sandbox
         wanted = set(user.files.values())
-        return [call for call in self.sandbox.requests("osl.upload") if call["files"][0]["sha256"] in wanted]
+        return [
+            call
+            for call in self.sandbox.requests("osl.upload")
+            if call["files"] and call["files"][0]["sha256"] in wanted
+        ]
 
     def shares(self, user: User) -> list[int]:
         """How many shares were acted upon, of each callback URL: of each round, that is."""
