@@ -130,6 +130,7 @@ def documentation(page: Page, pages: Pages, suffix: str) -> None:
     """The status list at a desk, the end user's form on a phone."""
     if suffix == "desk":
         sign_in(page, pages)
+        page.goto(f"{pages.url}/status")
         page.screenshot(path=DOCS / "status.png", full_page=True)
         smaller(DOCS / "status.png")
     else:
