@@ -186,6 +186,12 @@ def test_what_is_set_is_parsed() -> None:
     assert settings_now.osl_webhook_public_key.key_size == 1024
 
 
+def test_a_webhook_secret_may_lack_its_padding() -> None:
+    unpadded = "whsec_" + base64.b64encode(bytes(31)).decode().rstrip("=")
+
+    assert config(ORCHESTRATOR_SIGNUP_SECRETS=unpadded).signup_secrets == (unpadded,)
+
+
 def test_a_key_may_be_pem_too() -> None:
     private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     public = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
