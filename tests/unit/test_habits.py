@@ -1,0 +1,135 @@
+"""Habits that can be checked by reading the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+
+PACKAGE = Path(orchestrator.__file__).parent
+ROOT = PACKAGE.parent
+SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
+TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
+NAMELESS = ("util", "utils", "helper", "helpers", "manager", "managers", "misc", "common", "base", "tools", "stuff")
+AT_THE_START = ("orchestrator/cli/", "orchestrator/wsgi.py")
+# Words put together, so that this file does not find itself.
+LEFT_OVER = re.compile(r"\b(?:" + "|".join(["TO" + "DO", "FIX" + "ME", "HA" + "CK"]) + r")\b")
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def tree_of(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text("utf-8"))
+
+
+def public(node: ast.AST) -> Iterator[Definition]:
+    """Functions and classes that others may use; what is inside a function or a private class is not public."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Definition):
+            if not child.name.startswith("_"):
+                yield child
+                if isinstance(child, ast.ClassDef):
+                    yield from public(child)
+        elif isinstance(child, ast.If | ast.Try):
+            yield from public(child)
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_every_module_and_every_public_class_and_function_says_what_it_is_for(path: str) -> None:
+    tree = tree_of(path)
+    silent = [f"{path}:{node.lineno} {node.name}" for node in public(tree) if not ast.get_docstring(node)]
+
+    assert ast.get_docstring(tree) or not tree.body, path
+    assert silent == []
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_no_module_is_named_after_nothing(path: str) -> None:
+    words = {word for part in Path(path).with_suffix("").parts for word in part.split("_")}
+
+    assert not words & set(NAMELESS)
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_no_class_is_named_after_nothing(path: str) -> None:
+    names = [node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)]
+
+    assert [name for name in names if re.search(r"(?:Manager|Helper|Util|Utils|Handler|Processor)$", name)] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    SOURCES
+    + TESTS
+    + sorted(
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("orchestrator/**/*.sql", "orchestrator/**/*.toml", "templates/*.html", "docs/*.md", "*.md")
+        for path in ROOT.glob(pattern)
+    ),
+)
+def test_nothing_is_left_to_be_done_in_a_comment(path: str) -> None:
+    found = LEFT_OVER.findall((ROOT / path).read_text("utf-8"))
+
+    assert found == []
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_no_code_is_kept_in_comments(path: str) -> None:
+    code = re.compile(r"^\s*#\s*(?:def |class |import \w+$|from \w+ import|return\b.*[()\]]|\w+ = .+\)|if .+:$)")
+
+    assert [line for line in (ROOT / path).read_text("utf-8").splitlines() if code.match(line)] == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not path.startswith(AT_THE_START)])
+def test_nothing_is_printed_but_by_what_is_started(path: str) -> None:
+    calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+    printing = [node.lineno for node in calls if ast.unparse(node.func) in ("print", "pprint")]
+
+    assert printing == []
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_no_default_of_a_parameter_can_change(path: str) -> None:
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default)]
+            changing = [d for d in defaults if isinstance(d, ast.List | ast.Dict | ast.Set | ast.ListComp)]
+            assert changing == [], f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", [path for path in TESTS if re.match(r"tests/unit/test_\w+\.py", path)])
+def test_the_name_of_a_unit_test_is_a_sentence(path: str) -> None:
+    names = [
+        node.name
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+
+    assert len(names) == len(set(names)), "one hides another"
+    assert [name for name in names if len(name.split("_")) < 5 or name != name.lower()] == []
+
+
+@pytest.mark.parametrize("path", [path for path in TESTS if path.startswith("tests/unit/")])
+def test_no_unit_test_sleeps(path: str) -> None:
+    calls = [ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+
+    assert [call for call in calls if call.split(".")[-1] == "sleep"] == []
+
+
+def test_every_package_is_shipped() -> None:
+    shipped = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"])
+    there = {str(Path(path).parent).replace("/", ".") for path in SOURCES if path.endswith("__init__.py")}
+
+    assert shipped - {"orchestrator.templates"} == there
+
+
+def test_warnings_are_errors_in_every_ring() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]
+
+    assert options["filterwarnings"] == ["error"]
