@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from orchestrator.documents import DocumentFolder
+from orchestrator.documents import Shelf
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.store import Store
 from orchestrator.store.driver import Driver
@@ -30,7 +30,7 @@ _TRIES = 20
 OpenCopy = Callable[[Path], Driver]
 
 
-def write(driver: Driver, documents: DocumentFolder, open_copy: OpenCopy, file: Path) -> int:
+def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
     """Write the archive `file`; how many documents it holds. `open_copy`: a driver over a copied database.
 
     Raises InvalidInput when the file exists, StoreUnavailable.
@@ -45,7 +45,7 @@ def write(driver: Driver, documents: DocumentFolder, open_copy: OpenCopy, file: 
             tarfile.open(fileobj=raw, mode="w") as archive,
         ):
             partial.chmod(0o600)
-            count = _fill(archive, driver, documents, open_copy, Path(folder))
+            count = _fill(archive, driver, shelf, open_copy, Path(folder))
         partial.rename(file)
     except OSError as error:
         raise StoreUnavailable(f"the archive could not be written ({error.strerror})") from error
@@ -54,12 +54,12 @@ def write(driver: Driver, documents: DocumentFolder, open_copy: OpenCopy, file: 
     return count
 
 
-def read(driver: Driver, store: Store, documents: DocumentFolder, file: Path) -> int:
+def read(driver: Driver, store: Store, shelf: Shelf, file: Path) -> int:
     """Put the archive `file` in place of an empty installation; how many documents it held.
 
     Raises InvalidInput when the archive is not whole or the installation not empty, StoreUnavailable.
     """
-    if not store.is_empty() or any(True for _ in documents.locations()):
+    if not store.is_empty() or any(True for _ in shelf.locations()):
         raise InvalidInput("this installation is not empty: restore into a new database and document folder")
     count = 0
     with tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as folder:
@@ -73,7 +73,7 @@ def read(driver: Driver, store: Store, documents: DocumentFolder, file: Path) ->
                     if member.name == _DATABASE:
                         copy.write_bytes(content)
                     elif member.name.startswith(_DOCUMENTS):
-                        documents.put_sealed(_location(member.name), content)
+                        shelf.write(_location(member.name), content)
                         count += 1
         except (OSError, tarfile.TarError) as error:
             raise StoreUnavailable(f"the archive could not be restored ({error})") from error
@@ -84,19 +84,17 @@ def read(driver: Driver, store: Store, documents: DocumentFolder, file: Path) ->
     return count
 
 
-def _fill(
-    archive: tarfile.TarFile, driver: Driver, documents: DocumentFolder, open_copy: OpenCopy, folder: Path
-) -> int:
+def _fill(archive: tarfile.TarFile, driver: Driver, shelf: Shelf, open_copy: OpenCopy, folder: Path) -> int:
     archived: set[str] = set()
-    for location in documents.locations():
-        _add(archive, documents, location, archived)
+    for location, _ in shelf.locations():
+        _add(archive, shelf, location, archived)
     for attempt in range(_TRIES):
         copy = folder / f"{attempt}.sqlite"
         driver.backup(copy)
         with closing(open_copy(copy)) as copied:
             named = set(Store(copied).document_locations())
         for location in sorted(named - archived):
-            _add(archive, documents, location, archived)
+            _add(archive, shelf, location, archived)
         if named <= archived:
             content = copy.read_bytes()
             _add_bytes(archive, _DATABASE, content)
@@ -106,13 +104,10 @@ def _fill(
     raise StoreUnavailable("documents change faster than they can be archived: try again when there is less to do")
 
 
-def _add(archive: tarfile.TarFile, documents: DocumentFolder, location: str, archived: set[str]) -> None:
+def _add(archive: tarfile.TarFile, shelf: Shelf, location: str, archived: set[str]) -> None:
     """Archive a file, unless it went in the meantime."""
-    try:
-        content = documents.path(location).read_bytes()
-    except FileNotFoundError:
-        return
-    if _LOCATION.fullmatch(location):
+    content = shelf.read(location)
+    if content is not None and _LOCATION.fullmatch(location):
         _add_bytes(archive, f"{_DOCUMENTS}{location}", content)
         archived.add(location)
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 from orchestrator import telemetry
 from orchestrator.config import Config
-from orchestrator.documents import DocumentFolder
+from orchestrator.documents import Documents, Folder, Shelf
 from orchestrator.errors import ConfigurationError, InvalidInput, SettingFault
 from orchestrator.notify import Merchant
 from orchestrator.onboarding.context import Context, Rules, Timings
@@ -67,10 +67,24 @@ def _driver(config: Config) -> Driver:
         # Only who uses PostgreSQL needs its packages.
         from orchestrator.store.postgres import PostgresDriver  # noqa: PLC0415
     except ImportError as error:
-        problem = "PostgreSQL needs an extra: pip install 'kyc-onboarding-orchestrator[postgres]'"
-        fault = SettingFault("ORCHESTRATOR_DATABASE_URL", problem, "sqlite:///var/orchestrator.db")
-        raise ConfigurationError([fault]) from error
+        raise _lacks_extra("ORCHESTRATOR_DATABASE_URL", "postgres") from error
     return PostgresDriver(config.database_url)
+
+
+def _shelf(config: Config) -> Shelf:
+    if config.documents_url.startswith("file:"):
+        return Folder(config.documents_path)
+    try:
+        # Only who uses S3 needs its packages.
+        from orchestrator.bucket import Bucket  # noqa: PLC0415
+    except ImportError as error:
+        raise _lacks_extra("ORCHESTRATOR_DOCUMENTS_URL", "s3") from error
+    return Bucket(config.documents_url)
+
+
+def _lacks_extra(setting: str, extra: str) -> ConfigurationError:
+    problem = f"it needs an extra: pip install 'kyc-onboarding-orchestrator[{extra}]'"
+    return ConfigurationError([SettingFault(setting, problem, "(unset)")])
 
 
 def build(
@@ -90,7 +104,7 @@ def build(
     sealer = Sealer(config.encryption_keys, secrets.token_bytes)
     driver = _driver(config)
     outgoing = Outgoing(deadline_seconds=config.provider_deadline_seconds, proxy_url=config.proxy_url, now_ms=now_ms)
-    documents = DocumentFolder(config.documents_path, sealer, lambda: secrets.token_hex(8))
+    documents = Documents(_shelf(config), sealer, lambda: secrets.token_hex(8))
     context = Context(
         store=Store(driver),
         schedule=ScheduleStore(driver),

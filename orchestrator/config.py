@@ -53,10 +53,8 @@ def _database(value: str) -> str:
 
 
 def _documents(value: str) -> str:
-    if value.startswith("s3://"):
-        raise _Wrong("this version keeps documents in a folder only; S3 comes in a later one")
-    if not value.startswith("file:") or value == "file:":
-        raise _Wrong("it must be file:relative/path or file:/absolute/path")
+    if not value.startswith(("file:", "s3://")) or value in ("file:", "s3://"):
+        raise _Wrong("it must be file:relative/path, file:/absolute/path or s3://bucket/prefix")
     return value
 
 
@@ -178,7 +176,7 @@ class Config:
         _documents,
         "file:var/documents",
         default="file:var/documents",
-        meaning="where sealed documents are stored",
+        meaning="where sealed documents are stored: file:… or s3://bucket/prefix",
     )
     encryption_keys: tuple[bytes, ...] = _setting(
         "ORCHESTRATOR_ENCRYPTION_KEYS",

@@ -1,7 +1,7 @@
-"""Sealed documents in a local folder. No plain byte of a document is ever on disk.
+"""Sealed documents, in a local folder or (bucket.py) in S3. No plain byte of a document ever leaves the memory.
 
-A file is synced and renamed before its row is written, and removed after its row is gone: a row always has its
-file. The associated data of the seal names onboarding, kind and content, so that files cannot be swapped.
+A file is durable before its row is written, and removed after its row is gone: a row always has its file. Files are
+never changed. The associated data of the seal names onboarding, kind and content, so that files cannot be swapped.
 """
 
 from __future__ import annotations
@@ -10,27 +10,91 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.records import Document
 from orchestrator.seal import Sealer
 
 ERASURES = "erasures.log"
-_HEAD_BYTES = 64
 
 
-class DocumentFolder:
-    """Documents below `root`, one folder an onboarding. `new_name()`: a name not used before."""
+class Shelf(Protocol):
+    """Where sealed files lie, by location such as `onb_1/selfie-0a1b`. Every method raises StoreUnavailable."""
 
-    def __init__(self, root: Path, sealer: Sealer, new_name: Callable[[], str]) -> None:
-        self._root = root
+    def write(self, location: str, sealed: bytes) -> None:
+        """Store a new file; it is durable when this returns."""
+
+    def read(self, location: str) -> bytes | None:
+        """A file's bytes; None: there is no such file."""
+
+    def remove(self, location: str) -> None:
+        """Remove a file; nothing happens if it is not there."""
+
+    def locations(self) -> Iterator[tuple[str, float]]:
+        """Every file and when it was written (unix seconds)."""
+
+    def note_erasure(self, onboarding_id: str, at: str) -> None:
+        """Note an erasure, durably, where neither database nor backup holds it: ids and times only."""
+
+    def erasures(self) -> list[str]:
+        """The ids noted."""
+
+    def check_writable(self) -> None:
+        """Raises StoreUnavailable when a file could not be stored."""
+
+
+class Documents:
+    """Seals and opens what lies on a shelf. `new_name()`: a name not used before."""
+
+    def __init__(self, shelf: Shelf, sealer: Sealer, new_name: Callable[[], str]) -> None:
+        self.shelf = shelf
         self._sealer = sealer
         self._new_name = new_name
 
     def put(self, onboarding_id: str, kind: str, sha256: str, content: bytes) -> str:
         """Seal and store `content`; its location, once it is durable. Raises StoreUnavailable."""
-        sealed = self._sealer.seal(content, "documents", onboarding_id, kind, sha256)
         location = f"{onboarding_id}/{kind}-{self._new_name()}"
+        self.shelf.write(location, self._sealer.seal(content, "documents", onboarding_id, kind, sha256))
+        return location
+
+    def get(self, document: Document) -> bytes:
+        """The plain content. Raises StoreUnavailable, SealBroken."""
+        sealed = self._sealed(document)
+        return self._sealer.open(sealed, "documents", document.onboarding_id, document.kind, document.sha256)
+
+    def is_current(self, document: Document) -> bool:
+        """Whether the first key sealed the file. Raises StoreUnavailable, SealBroken."""
+        return self._sealer.is_current(self._sealed(document))
+
+    def remove(self, location: str) -> None:
+        """Remove a file whose row is gone."""
+        self.shelf.remove(location)
+
+    def strays(self, known: Callable[[str], set[str]], older_than: float) -> Iterator[str]:
+        """Locations of files that no row names, written before `older_than` (unix seconds).
+
+        `known(onboarding_id)`: the locations that the rows of an onboarding name.
+        """
+        for location, written_at in self.shelf.locations():
+            if written_at < older_than and location not in known(location.split("/")[0]):
+                yield location
+
+    def _sealed(self, document: Document) -> bytes:
+        sealed = self.shelf.read(document.location)
+        if sealed is None:
+            raise StoreUnavailable(f"the file {document.location} is gone: restore it from a backup")
+        return sealed
+
+
+class Folder:
+    """A shelf in a local folder, one folder below it for each onboarding."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def write(self, location: str, sealed: bytes) -> None:
+        """See Shelf.write."""
         path = self._root / location
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,76 +104,50 @@ class DocumentFolder:
                 f"the document could not be stored ({error.strerror}): check the space and permissions of "
                 "the folder that ORCHESTRATOR_DOCUMENTS_URL names"
             ) from error
-        return location
 
-    def get(self, document: Document) -> bytes:
-        """The plain content. Raises StoreUnavailable, SealBroken."""
+    def read(self, location: str) -> bytes | None:
+        """See Shelf.read."""
         try:
-            sealed = (self._root / document.location).read_bytes()
+            return (self._root / location).read_bytes()
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            raise StoreUnavailable(f"document {document.location} could not be read ({error.strerror})") from error
-        return self._sealer.open(sealed, "documents", document.onboarding_id, document.kind, document.sha256)
-
-    def is_current(self, document: Document) -> bool:
-        """Whether the first key sealed the file. Raises StoreUnavailable, SealBroken."""
-        try:
-            with (self._root / document.location).open("rb") as file:
-                return self._sealer.is_current(file.read(_HEAD_BYTES))
-        except OSError as error:
-            raise StoreUnavailable(f"document {document.location} could not be read ({error.strerror})") from error
+            raise StoreUnavailable(f"document {location} could not be read ({error.strerror})") from error
 
     def remove(self, location: str) -> None:
-        """Remove a file whose row is gone; nothing happens if it is not there."""
+        """See Shelf.remove."""
         path = self._root / location
         with suppress(OSError):
             path.unlink(missing_ok=True)
             path.parent.rmdir()
 
-    def strays(self, known: Callable[[str], set[str]], older_than: float) -> Iterator[str]:
-        """Locations of files that no row names, last written before `older_than` (unix seconds).
-
-        `known(onboarding_id)`: the locations that the rows of an onboarding name.
-        """
-        for location in self.locations():
-            onboarding_id = location.split("/")[0]
-            if self.path(location).stat().st_mtime < older_than and location not in known(onboarding_id):
-                yield location
-
-    def path(self, location: str) -> Path:
-        """Where the sealed file of a location lies."""
-        return self._root / location
-
-    def locations(self) -> Iterator[str]:
-        """Every file there is, by folder."""
+    def locations(self) -> Iterator[tuple[str, float]]:
+        """See Shelf.locations."""
         for folder in sorted(path for path in self._root.glob("*") if path.is_dir()):
-            yield from (f"{folder.name}/{path.name}" for path in sorted(folder.iterdir()))
+            for path in sorted(folder.iterdir()):
+                with suppress(FileNotFoundError):
+                    yield f"{folder.name}/{path.name}", path.stat().st_mtime
 
-    def put_sealed(self, location: str, sealed: bytes) -> None:
-        """Store a file that was sealed before, durably."""
-        path = self._root / location
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_durably(path, sealed)
-
-    def log_erasure(self, onboarding_id: str, at: str) -> None:
-        """Note an erasure, durably, where neither database nor backup holds it: `erasures.log`, ids and times only."""
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._root / ERASURES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def note_erasure(self, onboarding_id: str, at: str) -> None:
+        """See Shelf.note_erasure: a line of `erasures.log` at the folder's root."""
         try:
-            os.write(descriptor, f"{at} {onboarding_id}\n".encode())
-            os.fsync(descriptor)
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._root / ERASURES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "wb") as log:
+                log.write(f"{at} {onboarding_id}\n".encode())
+                log.flush()
+                os.fsync(log.fileno())
         except OSError as error:
             raise StoreUnavailable(f"the erasure could not be noted ({error.strerror})") from error
-        finally:
-            os.close(descriptor)
 
     def erasures(self) -> list[str]:
-        """The ids in `erasures.log`."""
+        """See Shelf.erasures."""
         path = self._root / ERASURES
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         return [line.split(" ")[1] for line in lines if " " in line]
 
     def check_writable(self) -> None:
-        """Raises StoreUnavailable when a document could not be stored."""
+        """See Shelf.check_writable."""
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

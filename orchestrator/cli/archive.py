@@ -10,6 +10,7 @@ from orchestrator import backup as archives
 from orchestrator import bootstrap
 from orchestrator.cli.wiring import opened
 from orchestrator.config import Config
+from orchestrator.errors import InvalidInput
 from orchestrator.onboarding.restore import settle_restored
 
 
@@ -18,7 +19,8 @@ from orchestrator.onboarding.restore import settle_restored
 def backup(file: Path) -> None:
     """Write one archive of database and sealed documents, while everything runs; never the keys."""
     with opened() as service:
-        count = archives.write(service.driver, service.context.documents, bootstrap.database, file)
+        _check_local(service.config)
+        count = archives.write(service.driver, service.context.documents.shelf, bootstrap.database, file)
     click.echo(f"wrote {file} with {count} documents; keep ORCHESTRATOR_ENCRYPTION_KEYS elsewhere, they are not in it")
 
 
@@ -28,12 +30,21 @@ def restore(file: Path) -> None:
     """Restore an archive into an empty installation, before `serve` or `worker` is started."""
     service = bootstrap.build(Config.from_env())
     try:
+        _check_local(service.config)
         service.migrate()
         context = service.context
-        count = archives.read(service.driver, context.store, context.documents, file)
+        count = archives.read(service.driver, context.store, context.documents.shelf, file)
         done = settle_restored(context)
     finally:
         service.close()
     click.echo(f"restored {count} documents")
     click.echo(f"{done.asked} open onboardings are asked about at OSL Pay before anything is sent again")
     click.echo(f"{done.erased} erasures were repeated")
+
+
+def _check_local(config: Config) -> None:
+    """Raises InvalidInput where database or documents lie on servers, which have better ways of their own."""
+    if not config.database_url.startswith("sqlite:"):
+        raise InvalidInput("with PostgreSQL use pg_dump and pg_restore, and the versioning of the bucket for documents")
+    if not config.documents_url.startswith("file:"):
+        raise InvalidInput("with S3 use the versioning of the bucket, and keep a copy of the database beside it")

@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from orchestrator.documents import DocumentFolder
+from orchestrator.documents import Documents
 from orchestrator.notify import Merchant
 from orchestrator.onboarding.profile import ProfileRules
 from orchestrator.providers.btse_pay import BtsePay
@@ -75,7 +75,7 @@ class Context:
     store: Store
     schedule: ScheduleStore
     access: AccessStore
-    documents: DocumentFolder
+    documents: Documents
     sealer: Sealer
     btse: BtsePay
     osl: OslPay

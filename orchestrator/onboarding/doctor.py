@@ -78,7 +78,7 @@ def _stored(context: Context) -> Iterator[Finding]:
         return "can be written"
 
     def documents() -> str:
-        context.documents.check_writable()
+        context.documents.shelf.check_writable()
         return "can be written"
 
     yield _checked("schema", migrated)

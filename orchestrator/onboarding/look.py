@@ -151,7 +151,7 @@ def warnings(context: Context) -> list[str]:
         if provider.skew_ms is not None and abs(provider.skew_ms) > WARN_SKEW_MS:
             found.append(f"{provider.name}'s clock is {provider.skew_ms / 1000:+.0f} s from ours: check this machine's")
     try:
-        context.documents.check_writable()
+        context.documents.shelf.check_writable()
     except StoreUnavailable as error:
         found.append(str(error))
     return found

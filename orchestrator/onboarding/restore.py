@@ -26,7 +26,7 @@ class Restored:
 def settle_restored(context: Context) -> Restored:
     """Make the restored rows safe to work on; before this, no worker may run on them."""
     erased = 0
-    for onboarding_id in dict.fromkeys(context.documents.erasures()):
+    for onboarding_id in dict.fromkeys(context.documents.shelf.erasures()):
         row = context.store.onboarding(onboarding_id)
         if row is not None and row.erased_at is None:
             erase_here(context, onboarding_id, ACTOR)

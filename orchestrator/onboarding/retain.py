@@ -72,7 +72,7 @@ def erase_here(context: Context, onboarding_id: str, actor: str) -> None:
         return [_erased(context, row, actor, [document.kind for document in documents], now)]
 
     if context.store.onboarding(onboarding_id) is not None:
-        context.documents.log_erasure(onboarding_id, datetime.fromtimestamp(now / 1000, UTC).isoformat())
+        context.documents.shelf.note_erasure(onboarding_id, datetime.fromtimestamp(now / 1000, UTC).isoformat())
     apply(context, onboarding_id, decide)
     for location in locations:
         context.documents.remove(location)
