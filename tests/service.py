@@ -10,10 +10,11 @@ import itertools
 import json
 import random
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,41 +232,57 @@ class Bench:
         self.advance(claims)
         return claims
 
-    def run(self, milliseconds: int) -> int:
-        """Work as a worker would for so long; how many steps that were."""
-        end, steps = self.clock.now + milliseconds, 0
+    def run(self, milliseconds: int) -> list[int]:
+        """Work as a worker would for so long; when each step was done."""
+        end, steps = self.clock.now + milliseconds, []
         while True:
             claims = self.step()
-            steps += len(claims)
+            steps += [self.clock.now] * len(claims)
             if claims:
                 continue
-            due = advance.next_due(self.context)
-            if due is None or due > end:
+            then = self._something_changes()
+            if then is None or then > end:
                 self.clock.now = end
                 return steps
-            self.clock.now = max(self.clock.now + 1, due)
+            self.clock.now = then
 
     def run_to(self, onboarding: Onboarding, state: State, milliseconds: int = 5 * MINUTE) -> Onboarding:
         """Work until the onboarding is in `state`, for so long at most."""
         end = self.clock.now + milliseconds
         while self.state(onboarding) is not state:
             if not self.step():
-                due = advance.next_due(self.context)
-                assert due is not None, f"{self.state(onboarding)} is never left"
-                assert due <= end, f"{self.state(onboarding)} is not left in time"
-                self.clock.now = max(self.clock.now + 1, due)
+                then = self._something_changes()
+                assert then is not None, f"{self.state(onboarding)} is never left"
+                assert then <= end, f"{self.state(onboarding)} is not left in time"
+                self.clock.now = then
         return self.row(onboarding)
+
+    def _something_changes(self) -> int | None:
+        """The next moment at which something could be claimed that cannot be claimed now."""
+        times = (
+            "select due_at as time from onboardings union select lease_until from onboardings "
+            "union select free_at from slots union select next_probe_at from providers"
+        )
+        with closing(sqlite3.connect(self.database)) as database:
+            then: int | None = database.execute(
+                f"select min(time) from ({times}) where time > ?", (self.clock.now,)
+            ).fetchone()[0]
+        return then
 
     def to_share(self, story: str = "silent", **profile: str | None) -> Onboarding:
         """Submitted, and all that is missing is the share itself."""
-        row = self.submitted(story, **profile)
-        while self.state(row) is State.UPLOADING or any(
-            document.url_sealed is None for document in self.context.store.documents(row.id)
-        ):
+        return self.all_but_the_share(self.submitted(story, **profile))
+
+    def all_but_the_share(self, row: Onboarding) -> Onboarding:
+        """Work until all that is missing is the share itself."""
+        for _ in range(100):
+            documents = self.context.store.documents(row.id)
+            if self.state(row) is State.SHARING and all(document.url_sealed for document in documents):
+                self.clock.advance(2 * SECOND)
+                return self.row(row)
             if not self.step():
                 self.clock.advance(SECOND)
-        self.clock.advance(2 * SECOND)
-        return self.row(row)
+        raise AssertionError(f"it does not come to the share: {self.events(row)}")
 
     def shared(self, story: str = "silent", **profile: str | None) -> Onboarding:
         """Through both providers: it awaits its webhook, and all slots are free again."""
