@@ -44,6 +44,7 @@ cancel_asked            can   can   can   can   can   can   !     !     can   ! 
 erased                  can   can   can   can   can   can   =     =     can   =     =
 documents_deleted       -     -     -     -     -     -     =     =     -     =     =
 profile_deleted         -     -     -     -     -     -     =     =     -     =     =
+restored                =     =     =     =     =     =     -     -     =     -     -
 time_ran_out            exp   -     -     -     -     -     -     -     -     -     -
 uploaded                =     sha   =     =     =     =     =     =     =     =     =
 file_uploaded           =     =     =     =     =     =     =     =     =     =     =
@@ -487,6 +488,11 @@ def test_what_is_deleted_after_the_end_is_a_transition_to_itself(state: State, e
 @pytest.mark.parametrize("event", [E.DOCUMENTS_DELETED, E.PROFILE_DELETED])
 def test_no_time_to_keep_things_is_over_before_the_end(state: State, event: Event) -> None:
     assert kind(event, state) is CellKind.IGNORE
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_restored_backup_moves_nobody(state: State) -> None:
+    assert stays(E.RESTORED, state) if state in OPEN else kind(E.RESTORED, state) is CellKind.IGNORE
 
 
 @pytest.mark.parametrize("state", [S.NEEDS_ATTENTION, *WAITING])

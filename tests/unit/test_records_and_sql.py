@@ -57,7 +57,7 @@ def allowed(name: str, column: str) -> set[str]:
 
 
 def statement_texts() -> dict[str, str]:
-    return dict(statements(skip_locked=""))
+    return dict(statements(**dict.fromkeys(marks_of(QUERIES), "")))
 
 
 # Enums and checks ----------------------------------------------------------------------------------------------
@@ -240,6 +240,10 @@ def called_statements() -> list[str]:
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if called in ("rows", "run", "_rows", "_onboarding", "_ids"):
                     found += name_patterns(node.args[0])
+                elif called == "_health" and len(node.args) == 3:
+                    found += name_patterns(node.args[2])
+            if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[-1].arg == "statement":
+                found += [pattern for default in node.args.defaults for pattern in name_patterns(default)]
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "statement":
                 found += [pattern for part in ast.walk(node.value) for pattern in name_patterns(part)]
     return found
@@ -265,7 +269,7 @@ def test_every_statement_is_used_and_every_statement_that_is_used_is_there() -> 
 def test_the_driver_fills_at_most_ten_kinds_of_marks_and_at_most_ten_places_in_the_queries() -> None:
     marks = {name for text in (QUERIES, SCHEMA) for name in marks_of(text)}
 
-    assert marks == {"skip_locked", "int", "bytes", "strict"}
+    assert marks == {"skip_locked", "for_update", "int", "bytes", "strict"}
     assert len(marks) <= MOST_MARKS
     assert len(marks_of(QUERIES)) <= MOST_MARKS
 
