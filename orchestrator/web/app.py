@@ -8,15 +8,16 @@ from typing import IO, Any
 
 import structlog
 from flask import Flask, Request, Response, current_app, g, render_template, request
+from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from orchestrator import errors
 from orchestrator.bootstrap import Service
-from orchestrator.onboarding import look
 from orchestrator.onboarding.context import Context
 from orchestrator.telemetry import logger
-from orchestrator.web import api, callbacks, hooks, pages, session, upload
+from orchestrator.web import api, callbacks, hooks, pages, session, upload, watch
+from orchestrator.web.auth import open_to
 from orchestrator.web.problems import problem
 
 CSP = (
@@ -60,7 +61,10 @@ class _Request(Request):
 
 
 class _Flask(Flask):
+    """Takes the methods that routes state and no other: OPTIONS would go past their roles."""
+
     request_class = _Request
+    default_config = ImmutableDict({**Flask.default_config, "PROVIDE_AUTOMATIC_OPTIONS": False})
 
 
 def create_app(service: Service) -> Flask:
@@ -71,13 +75,13 @@ def create_app(service: Service) -> Flask:
     proxies = service.config.trusted_proxies
     if proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
-    for module in (api, callbacks, hooks, pages, session, upload):
+    app.url_map.merge_slashes = False  # another spelling of a path is 404, not a redirect
+    for module in (api, callbacks, hooks, pages, session, upload, watch):
         app.register_blueprint(module.blueprint)
     app.register_error_handler(Exception, _answer)
     app.before_request(_identify)
     app.after_request(_secure)
-    app.add_url_rule("/healthz", view_func=_healthz)
-    app.add_url_rule("/readyz", view_func=_readyz)
+    app.view_functions["static"] = open_to("anyone: style and icon")(app.view_functions["static"])
     return app
 
 
@@ -173,13 +177,3 @@ class _Hidden(Exception):
 
 def _without_values(error: Exception) -> Exception:
     return _Hidden(type(error).__name__).with_traceback(error.__traceback__)
-
-
-def _healthz() -> dict[str, str]:
-    return {"status": "ok"}
-
-
-def _readyz() -> dict[str, Any]:
-    context = _context()
-    look.check_ready(context)
-    return {"status": "ok", "warnings": look.warnings(context)}
