@@ -29,6 +29,8 @@ class ProviderHealth:
     next_probe_at: int | None = None
     last_probed: str | None = None
     last_success_at: int | None = None
+    last_success_of: str | None = None
+    """The onboarding that the last success was about."""
     last_failure_at: int | None = None
     last_failure: str | None = None
     skew_ms: int | None = None
@@ -74,6 +76,7 @@ def _succeeded(health: ProviderHealth, outcome: Outcome) -> ProviderHealth:
     return replace(
         health,
         last_success_at=outcome.at,
+        last_success_of=outcome.onboarding_id,
         unauthorized_ids=(),
         unhealthy_since=None,
         next_probe_at=None,

@@ -23,6 +23,11 @@ _COMMANDS = {
     "retry": ("onboardings", "Let onboardings that need attention go on."),
     "cancel": ("onboardings", "Give an onboarding up."),
     "resubmit": ("onboardings", "Ask the user to submit again."),
+    "replay": ("trying", "Ask OSL Pay because of a stored callback."),
+    "delivery": ("trying", "List and resend what the merchant is told."),
+    "import": ("bulk", "Begin and submit the users of a file."),
+    "export": ("bulk", "Print onboardings without personal data."),
+    "trigger": ("trying", "Send a signed signup hook or callback, to try things."),
     "erase": ("retention", "Erase all personal data of a user."),
     "purge": ("retention", "Delete what is past its time."),
     "reseal": ("retention", "Seal everything anew with the first key."),
@@ -42,7 +47,7 @@ class _ByName(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"orchestrator.cli.{_COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

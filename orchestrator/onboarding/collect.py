@@ -168,6 +168,12 @@ def check_document_size(kind: str, size: int) -> None:
         raise TooLarge(f"a document may have {largest} bytes: send a smaller one")
 
 
+def check_document(kind: str, content: bytes) -> None:
+    """Raises NotFound, TooLarge or UnsupportedDocument when `put_document` would."""
+    check_document_size(kind, len(content))
+    _media_type(content)
+
+
 def _submit_event(row: Onboarding) -> Event:
     if row.state is State.NEEDS_ATTENTION and row.share is ShareOutcome.ARRIVED:
         return Event.SUBMITTED_AGAIN

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import Conflict, InvalidInput, Kind, NotFound, ProviderError
-from orchestrator.machine import Event, State
+from orchestrator.machine import CLOSED, Event, State
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.collect import check_complete
 from orchestrator.onboarding.context import Context
@@ -55,6 +55,20 @@ def resend_delivery(context: Context, delivery_id: str) -> str:
     if not over or not context.schedule.resend_delivery(delivery_id, delivery.onboarding_id, now):
         raise Conflict("the delivery is still being tried", delivery.status)
     return delivery.onboarding_id
+
+
+def replay(context: Context, callback_id: str, actor: str) -> Onboarding:
+    """Treat a stored callback as a stale one: OSL Pay is asked. Raises NotFound, Conflict once it is closed."""
+    callback = context.store.callback(callback_id)
+    if callback is None or callback.onboarding_id is None:
+        raise NotFound("there is no such callback, or it belongs to no onboarding")
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        if row.state in CLOSED:
+            raise Conflict(f"nothing is asked about an onboarding that is {row.state}", row.state)
+        return [Step(Event.CALLBACK_DOUBTED, actor, "replayed")]
+
+    return apply(context, callback.onboarding_id, decide)
 
 
 def authorization(context: Context, onboarding_id: str) -> Mapping[str, Any]:

@@ -254,8 +254,10 @@ select due_at from deliveries where due_at is not null
     and (lease_until is null or lease_until <= :now) order by due_at limit 1;
 
 -- name: wake_unauthorized
--- A provider is healthy again: rows that waited for it go on now.
-update onboardings set due_at = :now, step_at = :now, version = version + 1
+-- A provider is healthy again: rows that waited for it go on now, with what they waited for: their step or a question.
+update onboardings set version = version + 1, due_at = :now,
+    step_at = case when step_at = due_at then :now else step_at end,
+    ask_at = case when ask_at = due_at then :now else ask_at end
 where lane = :lane and unauthorized > 0 and due_at > :now;
 
 -- name: take_slot
@@ -299,12 +301,13 @@ select * from providers where name = :name $for_update;
 -- name: put_provider
 -- What is known of a provider's health now.
 insert into providers (name, unauthorized_ids, unhealthy_since, next_probe_at, last_probed, last_success_at,
-    last_failure_at, last_failure, skew_ms)
+    last_success_of, last_failure_at, last_failure, skew_ms)
 values (:name, :unauthorized_ids, :unhealthy_since, :next_probe_at, :last_probed, :last_success_at,
-    :last_failure_at, :last_failure, :skew_ms)
+    :last_success_of, :last_failure_at, :last_failure, :skew_ms)
 on conflict (name) do update set unauthorized_ids = excluded.unauthorized_ids,
     unhealthy_since = excluded.unhealthy_since, next_probe_at = excluded.next_probe_at,
     last_probed = excluded.last_probed, last_success_at = excluded.last_success_at,
+    last_success_of = excluded.last_success_of,
     last_failure_at = excluded.last_failure_at, last_failure = excluded.last_failure, skew_ms = excluded.skew_ms;
 
 -- name: documents_past
@@ -448,3 +451,7 @@ select 1 as found from onboardings union select 1 from access_tokens limit 1;
 -- name: sealed_profiles
 -- Sealed profiles, to count which key sealed how many.
 select id, profile_sealed from onboardings where id > :after order by id limit :limit;
+
+-- name: callback
+-- One callback by its id.
+select * from callbacks where id = :id;

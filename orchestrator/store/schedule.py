@@ -83,7 +83,7 @@ class ScheduleStore:
 
         def work(session: Session) -> None:
             session.run("lock_onboarding", id=delivery.onboarding_id)
-            session.run(
+            held = session.run(
                 "settle_delivery",
                 id=delivery.id,
                 lease=lease,
@@ -93,7 +93,7 @@ class ScheduleStore:
                 last_error=delivery.last_error,
                 delivered_at=delivery.delivered_at,
             )
-            if delivery.status is not DeliveryStatus.PENDING:
+            if held and delivery.status is not DeliveryStatus.PENDING:
                 session.run("next_delivery", onboarding_id=delivery.onboarding_id, now=now)
 
         self._driver.write(work)
@@ -219,7 +219,7 @@ class _Claiming:
     def _probe(self, provider: str, lanes: tuple[Lane, ...]) -> None:
         """One request to an unhealthy provider, if it is time for one and nobody else makes it."""
         terms = self._terms
-        health = _health(self._session, provider, "provider_to_change")
+        health = _health_to_change(self._session, provider)
         if not self._may_probe(health):
             return
         for last_probed in dict.fromkeys((health.last_probed, None)):
@@ -275,8 +275,13 @@ def _take_slot(session: Session, now: int, lane: str, holder: str, free_at: int)
     return None if row is None else row["id"]
 
 
-def _health(session: Session, name: str, statement: str = "provider") -> ProviderHealth:
-    row = first(session.rows(statement, name=name))
+def _health(session: Session, name: str) -> ProviderHealth:
+    row = first(session.rows("provider", name=name))
+    return ProviderHealth(name) if row is None else rows.health(row)
+
+
+def _health_to_change(session: Session, name: str) -> ProviderHealth:
+    row = first(session.rows("provider_to_change", name=name))
     return ProviderHealth(name) if row is None else rows.health(row)
 
 

@@ -163,6 +163,11 @@ class Store:
         """The callbacks of one onboarding, in the order of arrival."""
         return [rows.callback(row) for row in self._rows("callbacks", onboarding_id=onboarding_id)]
 
+    def callback(self, callback_id: str) -> Callback | None:
+        """One callback by its id."""
+        row = first(self._rows("callback", id=callback_id))
+        return None if row is None else rows.callback(row)
+
     def orphans_like(self, app_id: str, timestamp: int) -> list[Callback]:
         """Unmatched callbacks of the same identity."""
         return [rows.callback(row) for row in self._rows("orphans_like", app_id=app_id, timestamp=timestamp)]
@@ -345,6 +350,6 @@ def _learn(session: Session, outcome: Outcome, probe_ms: int) -> None:
     learnt = after(health, outcome, probe_ms)
     if learnt != health:
         session.run("put_provider", **rows.health_values(learnt))
-    if health.unauthorized_ids and not learnt.unauthorized_ids:
+    if health.unhealthy_since is not None and learnt.unhealthy_since is None:
         for lane in PROVIDER_LANES[outcome.provider]:
             session.run("wake_unauthorized", lane=lane, now=outcome.at)

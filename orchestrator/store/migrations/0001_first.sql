@@ -206,6 +206,7 @@ create table providers (
     next_probe_at $int,
     last_probed text,
     last_success_at $int,
+    last_success_of text,
     last_failure_at $int,
     last_failure text,
     skew_ms $int

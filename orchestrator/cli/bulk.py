@@ -1,0 +1,99 @@
+"""`import` and `export`: many users at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.wiring import opened
+from orchestrator.errors import OrchestratorError
+from orchestrator.onboarding import bulk
+from orchestrator.records import Onboarding
+from orchestrator.web.schemas import iso
+
+_ACTOR = "import"
+_FAULTS_SHOWN = 100
+_COLUMNS = (
+    *("id", "merchantUserId", "state", "round", "oslUserId", "kycStatus"),
+    *("createdAt", "updatedAt", "submittedAt", "settledAt", "closedAt"),
+)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command("import")
+@click.argument("file", type=_FILE)
+@click.option("--documents", type=_FOLDER, help="Documents as DIR/<merchantUserId>/<kind>.*")
+@click.option("--dry-run", is_flag=True, help="Validate only.")
+def import_(file: Path, documents: Path | None, dry_run: bool) -> None:
+    """Begin and submit the users of a CSV or JSON Lines file; may be stopped and run again."""
+    with opened() as service:
+        count = faults = 0
+        with _bar(file, "validating") as advance:
+            for entry in bulk.entries(file, documents):
+                count += 1
+                for fault in bulk.entry_faults(service.context, entry):
+                    faults += 1
+                    if faults <= _FAULTS_SHOWN:
+                        click.echo(f"line {fault.line}: {fault.field}: {fault.problem}", err=True)
+                advance()
+        if faults:
+            click.echo(f"{faults} faults in {count} users: nothing was imported", err=True)
+            sys.exit(1)
+        if dry_run:
+            click.echo(f"{count} users are fit to be imported")
+            return
+        failed = 0
+        with _bar(file, "importing") as advance:
+            for entry in bulk.entries(file, documents):
+                try:
+                    bulk.take_in(service.context, entry, _ACTOR)
+                except OrchestratorError as error:
+                    failed += 1
+                    click.echo(f"line {entry.line}: {error}", err=True)
+                advance()
+    click.echo(f"imported {count - failed} of {count} users")
+    sys.exit(1 if failed else 0)
+
+
+@click.command()
+@click.option("--state", help="Only those in this state.")
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Begun at this UTC time or later."
+)
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+def export(state: str | None, since: datetime | None, form: str) -> None:
+    """Print onboardings, newest first, without personal data."""
+    since_ms = int(since.replace(tzinfo=UTC).timestamp() * 1000) if since is not None else 0
+    writer = csv.writer(sys.stdout)
+    with opened() as service:
+        if form == "csv":
+            writer.writerow(_COLUMNS)
+        for row in bulk.listed(service.context, state, since_ms):
+            values = _values(row)
+            if form == "csv":
+                writer.writerow([bulk.safe_cell(value) for value in values])
+            else:
+                click.echo(json.dumps(dict(zip(_COLUMNS, values, strict=True)), ensure_ascii=False))
+
+
+def _values(row: Onboarding) -> list[object]:
+    times = (row.created_at, row.updated_at, row.submitted_at, row.settled_at, row.closed_at)
+    identity = [row.id, row.merchant_user_id, row.state.value, row.round, row.osl_user_id, row.kyc_status]
+    return [*identity, *(iso(time) for time in times)]
+
+
+@contextmanager
+def _bar(file: Path, label: str) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, by lines of the file."""
+    with file.open("rb") as stream:
+        lines = sum(1 for _ in stream)
+    with click.progressbar(length=lines, label=label, file=sys.stderr) as bar:
+        yield lambda: bar.update(1)

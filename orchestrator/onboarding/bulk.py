@@ -1,0 +1,167 @@
+"""Many users at once: reading them from a file, beginning and submitting them, and listing what there is."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import Conflict, InvalidInput, OrchestratorError
+from orchestrator.machine import State
+from orchestrator.onboarding import collect, look, signup
+from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.profile import DOCUMENT_KINDS, LARGEST_DOCUMENT
+from orchestrator.records import Onboarding
+
+_PAGE = 200
+_TOP = ("merchantUserId", "email", *DOCUMENT_KINDS)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One user of a file: the line it stands on, the `data` of a signup, and documents' paths by kind."""
+
+    line: int
+    data: Mapping[str, Any]
+    documents: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class EntryFault:
+    """What is wrong with one field of one line."""
+
+    line: int
+    field: str
+    problem: str
+
+
+def entries(file: Path, folder: Path | None) -> Iterator[Entry]:
+    """The users of a CSV (`.csv`) or JSON Lines file, one at a time.
+
+    A CSV has the columns merchantUserId, email and profile names; a column named like a document kind gives its
+    path. Otherwise documents are looked for as `folder/<merchantUserId>/<kind>.*`. Raises InvalidInput.
+    """
+    if folder is not None and not folder.is_dir():
+        raise InvalidInput(f"{folder} is no folder: --documents must name one")
+    read = _csv_rows if file.suffix.casefold() == ".csv" else _json_rows
+    for line, data in read(file):
+        named = {kind: data.pop(kind) for kind in DOCUMENT_KINDS if isinstance(data.get(kind), str)}
+        yield Entry(line, data, _documents(folder, data.get("merchantUserId"), named))
+
+
+def entry_faults(context: Context, entry: Entry) -> list[EntryFault]:
+    """Everything that would keep an entry from being begun and submitted."""
+    found: list[EntryFault] = []
+    try:
+        asked = signup.checked_signup(context, dict(entry.data))
+        needed = context.profile_rules.needed_documents(asked.profile)
+        missing = context.profile_rules.missing(asked.profile, (), asked.email)
+        found += [EntryFault(entry.line, path, "is needed") for path in missing if path.startswith("profile.")]
+        found += [
+            EntryFault(entry.line, kind, "there is no such file") for kind in needed if kind not in entry.documents
+        ]
+    except InvalidInput as error:
+        found += [EntryFault(entry.line, path, "; ".join(said)) for path, said in error.errors.items()]
+    for kind, path in entry.documents.items():
+        try:
+            collect.check_document(kind, _content(path))
+        except (OrchestratorError, OSError) as error:
+            problem = error.strerror if isinstance(error, OSError) else str(error)
+            found.append(EntryFault(entry.line, kind, problem or "cannot be read"))
+    return found
+
+
+def take_in(context: Context, entry: Entry, actor: str) -> Onboarding:
+    """Begin and submit an entry. Doing so again changes nothing: what was begun is gone on with.
+
+    Raises InvalidInput, Conflict and whatever documents raise.
+    """
+    asked = signup.checked_signup(context, dict(entry.data))
+    onboarding, _ = signup.sign_up(context, asked, actor)
+    if onboarding.state is not State.COLLECTING or onboarding.round > 1:
+        return onboarding
+    for kind, path in entry.documents.items():
+        collect.put_document(context, onboarding.id, kind, _content(path), actor)
+    try:
+        return collect.submit(context, onboarding.id, actor)
+    except Conflict:
+        return look.find(context, onboarding.id)
+
+
+def listed(context: Context, state: str | None, since_ms: int) -> Iterator[Onboarding]:
+    """Onboardings newest first, begun at `since_ms` (unix ms) or later. Raises InvalidInput for a bad state."""
+    cursor = None
+    while True:
+        rows, cursor = look.page(context, state, None, cursor, _PAGE)
+        for row in rows:
+            if row.created_at < since_ms:
+                return
+            yield row
+        if cursor is None:
+            return
+
+
+def safe_cell(value: object) -> str:
+    """A CSV cell that no spreadsheet takes for a formula."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, restkey="", strict=True)
+        try:
+            for row in reader:
+                if "" in row:
+                    raise InvalidInput(f"line {reader.line_num} has more cells than the first line has names")
+                values = {name: value for name, value in row.items() if value}
+                top = {
+                    name: values.pop(name) for name in ("merchantUserId", "email", *DOCUMENT_KINDS) if name in values
+                }
+                yield reader.line_num, {**top, "profile": values}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise InvalidInput(f"line {reader.line_num + 1} is not CSV in UTF-8") from error
+
+
+def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with file.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InvalidInput(f"line {number} is not JSON") from error
+            if not isinstance(value, dict):
+                raise InvalidInput(f"line {number} is not a JSON object")
+            yield number, value
+
+
+def _documents(folder: Path | None, merchant_user_id: Any, named: Mapping[str, str]) -> dict[str, Path]:
+    if folder is None:
+        return {}
+    root = folder.resolve()
+    found = {kind: _inside(root, root / path) for kind, path in named.items()}
+    if isinstance(merchant_user_id, str) and merchant_user_id:
+        own = _inside(root, root / merchant_user_id)
+        for kind in DOCUMENT_KINDS:
+            matches = sorted(path for path in own.iterdir() if path.stem == kind) if own.is_dir() else []
+            if kind not in found and matches:
+                found[kind] = matches[0]
+    return found
+
+
+def _inside(root: Path, path: Path) -> Path:
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root):
+        raise InvalidInput("a document's path leads out of the folder that --documents names")
+    return resolved
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LARGEST_DOCUMENT + 1)
