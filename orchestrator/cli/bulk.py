@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.wiring import opened
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.onboarding import bulk
 from orchestrator.records import Onboarding
 from orchestrator.web.schemas import iso
@@ -24,7 +24,7 @@ _COLUMNS = (
     *("id", "merchantUserId", "state", "round", "oslUserId", "kycStatus"),
     *("createdAt", "updatedAt", "submittedAt", "settledAt", "closedAt"),
 )
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -34,6 +34,8 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--dry-run", is_flag=True, help="Validate only.")
 def import_(file: Path, documents: Path | None, dry_run: bool) -> None:
     """Begin and submit the users of a CSV or JSON Lines file; may be stopped and run again."""
+    if not file.is_file():
+        raise InvalidInput(f"there is no file {file}")
     with opened() as service:
         count = faults = 0
         with _bar(file, "validating") as advance:
