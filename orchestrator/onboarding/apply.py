@@ -256,7 +256,9 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
         return row
     earliest = max(now, (row.asked_at or 0) + context.timings.ask_every)
     if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
-        return replace(row, step_at=min(row.step_at or earliest, earliest), asked_at=earliest)
+        if row.step_at is not None and row.step_at <= earliest:
+            return row
+        return replace(row, step_at=earliest, asked_at=earliest)
     return replace(row, ask_at=min(row.ask_at or earliest, earliest))
 
 

@@ -122,7 +122,7 @@ def _failure_step(
         return _given_up(row, str(error), failure, changes)
     if error.kind is Kind.UNAUTHORIZED:
         count = row.unauthorized + 1
-        if count >= LONE_FAILURES and _others_succeed(context, error.provider, now):
+        if count >= LONE_FAILURES and _others_succeed(context, row, error.provider, now):
             return _given_up(row, str(error), failure, changes)
         wait = max(context.timings.unauthorized_shortest, context.backoff_ms(count))
         # The retry horizon runs over transient failures alone.
@@ -162,6 +162,8 @@ def _again_at(row: Onboarding, when: int) -> dict[str, Any]:
     return {"step_at": when}
 
 
-def _others_succeed(context: Context, provider: str, now: int) -> bool:
-    last = context.schedule.health(provider).last_success_at
-    return last is not None and now - last <= context.timings.others_succeed_within
+def _others_succeed(context: Context, row: Onboarding, provider: str, now: int) -> bool:
+    health = context.schedule.health(provider)
+    if health.last_success_at is None or health.last_success_of == row.id:
+        return False
+    return now - health.last_success_at <= context.timings.others_succeed_within

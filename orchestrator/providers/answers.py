@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 LONGEST_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
 NOTABLE_SKEW_MS = 10_000
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,32}")
+"""What is logged as a code: a provider's words may quote a user, and its code is neither masked nor sealed."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def fault(
     return ProviderError(
         provider.name,
         kind,
-        code if code and (success or telling) else str(status),
+        code if code and _CODE.fullmatch(code) and (success or telling) else str(status),
         words=said,
         unknown_outcome=kind is Kind.TRANSIENT and status in codes.status_unknown_outcome,
         retry_after_ms=_retry_after_ms(reply, now_ms) if kind is Kind.TRANSIENT else None,
