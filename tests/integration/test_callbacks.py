@@ -658,7 +658,7 @@ def test_no_garbage_in_headers_or_bodies_is_a_fault_of_ours(web: Web) -> None:
     path = path_of(web.bench, row)
     right = web.bench.webhook(row, "PROCESS")
 
-    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(
         st.fixed_dictionaries({}, optional=dict.fromkeys(right.headers, LATIN_1)),
         BODIES,
@@ -678,7 +678,7 @@ def test_no_signed_body_is_a_fault_of_ours(web: Web) -> None:
     row = web.bench.shared_on_paper()
     path = path_of(web.bench, row)
 
-    @settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(SHAPED.map(lambda value: json.dumps(value).encode()) | BODIES, st.booleans())
     def garbage(body: bytes, wide: bool) -> None:
         web.bench.clock.advance(1)
