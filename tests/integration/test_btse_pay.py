@@ -306,6 +306,8 @@ def test_an_answer_without_success_is_a_success(against: Against) -> None:
         (formatdate(time.time() - 120, usegmt=True), 0, 0),
         (formatdate(time.time() + 9_000_000, usegmt=True), 86_400_000, 86_400_000),
     ],
+    # Not the dates themselves: two processes that collect in different seconds must find the same tests.
+    ids=["seconds", "none", "absurd", "a date", "a past date", "a far date"],
 )
 def test_retry_after_is_read_as_seconds_and_as_a_date_and_capped_at_a_day(
     against: Against, header: str, least: int, most: int
