@@ -313,12 +313,13 @@ def test_malformed_values_are_tried_for_every_setting() -> None:
     assert set(MALFORMED) == set(NAMES)
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in MALFORMED.items() for value in values])
-def test_a_malformed_setting_is_a_fault_of_that_setting_alone(name: str, value: str) -> None:
-    found = fault(**notify_pair(name) | {name: value})
+@pytest.mark.parametrize("name", [name for name, values in MALFORMED.items() if values])
+def test_a_malformed_setting_is_a_fault_of_that_setting_alone(name: str) -> None:
+    for value in MALFORMED[name]:
+        found = fault(**notify_pair(name) | {name: value})
 
-    assert found.name == name
-    assert found.problem.startswith(("it ", "each ", "there ", "what follows ", "this version "))
+        assert found.name == name, value
+        assert found.problem.startswith(("it ", "each ", "there ", "what follows ", "this version ")), value
 
 
 def notify_pair(name: str) -> dict[str, str]:
@@ -353,9 +354,13 @@ SMALL_RSA = (
 
 
 @pytest.mark.parametrize("name", [*SECRETS, "ORCHESTRATOR_PROXY_URL", "OSL_WEBHOOK_PUBLIC_KEY"])
-@pytest.mark.parametrize("dress", ["{}", "whsec_{}", "ü{}", "{}\n{}", "http://u:{}@[", "-----BEGIN {} KEY-----"])
-def test_no_message_echoes_the_value_of_a_faulty_secret(name: str, dress: str) -> None:
-    value = dress.replace("{}", MARK)
+def test_no_message_echoes_the_value_of_a_faulty_secret(name: str) -> None:
+    for dress in ("{}", "whsec_{}", "ü{}", "{}\n{}", "http://u:{}@[", "-----BEGIN {} KEY-----"):
+        assert_hidden(name, dress.replace("{}", MARK))
+
+
+def assert_hidden(name: str, value: str) -> None:
+    """Whatever is said of this value does not hold its mark."""
     with pytest.raises(ConfigurationError) as caught:
         config(**{name: value, "OSL_REQUESTS_PER_SECOND": "none"})
 
@@ -370,7 +375,7 @@ def test_no_message_echoes_the_value_of_a_faulty_secret(name: str, dress: str) -
 @given(name=st.sampled_from(NAMES), value=st.text(st.characters(exclude_categories=("Cs",)), min_size=1))
 @example(name="ORCHESTRATOR_NOTIFY_SECRET", value="whsec_" + "A" * 31)
 @example(name="ORCHESTRATOR_PROXY_URL", value="http://[::1")
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_whatever_a_setting_holds_it_is_taken_or_a_fault_of_that_setting(name: str, value: str) -> None:
     named: set[str] = set()
     try:

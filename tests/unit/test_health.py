@@ -152,7 +152,7 @@ def test_a_skew_that_hardly_differs_is_not_written_again() -> None:
         st.tuples(st.sampled_from(["onb_1", "onb_2", "onb_3", "onb_4"]), st.sampled_from([None, *Kind])), max_size=12
     )
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 def test_a_provider_is_unhealthy_exactly_when_three_were_affected_since_the_last_success(
     story: list[tuple[str, Kind | None]],
 ) -> None:

@@ -90,7 +90,7 @@ def test_the_words_are_masked_before_they_are_cut() -> None:
 
 
 @given(values=st.lists(DIGITS, min_size=1, max_size=4), parts=st.lists(st.text(max_size=20), min_size=2, max_size=6))
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_whatever_the_words_are_no_value_is_left_in_them(values: list[str], parts: list[str]) -> None:
     words = parts[0] + "".join(values[index % len(values)] + part for index, part in enumerate(parts[1:]))
     named = dict(zip("abcd", values, strict=False))
@@ -102,6 +102,6 @@ def test_whatever_the_words_are_no_value_is_left_in_them(values: list[str], part
 
 
 @given(value=st.text(st.characters(exclude_categories=("Cs",)), min_size=4, max_size=12))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_a_value_of_any_letters_is_masked(value: str) -> None:
     assert masked(value, {"name": value}) == ("<name>" if value.strip() else value)

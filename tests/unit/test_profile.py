@@ -124,13 +124,14 @@ def test_a_whole_profile_is_accepted_as_it_is() -> None:
     assert RULES.checked(PROFILE) == PROFILE
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, bad) in TABLES.items() for value in bad])
-def test_a_malformed_value_is_refused_under_the_name_of_its_field(name: str, value: Any) -> None:
-    assert list(refused({name: value})) == [f"profile.{name}"]
+@pytest.mark.parametrize("name", TABLES)
+def test_a_malformed_value_is_refused_under_the_name_of_its_field(name: str) -> None:
+    for value in TABLES[name][1]:
+        assert list(refused({name: value})) == [f"profile.{name}"], repr(value)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_only_none_of_the_other_fields_is_named_when_one_is_malformed(name: str) -> None:
+def test_no_other_field_is_named_when_one_is_malformed(name: str) -> None:
     assert list(refused({**PROFILE, name: 5})) == [f"profile.{name}"]
 
 
@@ -218,7 +219,7 @@ SOME_NAME = st.sampled_from([*TABLES, *SET_BY_THE_SERVICE]) | st.text(max_size=1
 
 
 @given(values=st.dictionaries(SOME_NAME, JSON, max_size=5))
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_whatever_comes_is_taken_unchanged_or_refused_with_paths(values: dict[str, Any]) -> None:
     errors: dict[str, list[str]] = {}
     taken = None
@@ -235,7 +236,7 @@ def test_whatever_comes_is_taken_unchanged_or_refused_with_paths(values: dict[st
 @given(
     chosen=st.dictionaries(st.sampled_from(sorted(TABLES)), st.sampled_from(["good", 0, 1, 2, 3]), max_size=6),
 )
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 def test_exactly_the_malformed_ones_of_many_fields_are_named(chosen: dict[str, str | int]) -> None:
     values = {name: TABLES[name][0] if pick == "good" else TABLES[name][1][int(pick)] for name, pick in chosen.items()}
     bad = {f"profile.{name}" for name, pick in chosen.items() if pick != "good"}
