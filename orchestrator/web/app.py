@@ -18,12 +18,9 @@ from orchestrator.onboarding.context import Context
 from orchestrator.telemetry import logger
 from orchestrator.web import api, callbacks, hooks, pages, session, upload, watch
 from orchestrator.web.auth import open_to
+from orchestrator.web.headers import PAGE_PATHS, SECURITY_HEADERS
 from orchestrator.web.problems import problem
 
-CSP = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'"
-)
 _STATUSES: dict[type[errors.OrchestratorError], int] = {
     errors.InvalidInput: 422,
     errors.Unauthenticated: 401,
@@ -40,7 +37,6 @@ _STATUSES: dict[type[errors.OrchestratorError], int] = {
     errors.ProviderError: 502,
 }
 _LARGEST_FORM = 16_500_000
-_HTML_PATHS = ("/u/", "/status", "/login", "/logout")
 
 
 class _Request(Request):
@@ -108,13 +104,9 @@ def _identify() -> None:
 
 def _secure(response: Response) -> Response:
     headers = response.headers
-    headers.setdefault("Content-Security-Policy", CSP)
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("Permissions-Policy", "camera=(self), microphone=(), geolocation=()")
-    if request.endpoint != "static":
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+    if request.endpoint != "static" or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
@@ -131,7 +123,7 @@ def _answer(error: Exception) -> Response:
             log.error("unavailable", problem=str(error))
         else:
             log.error("crashed", exc_info=_without_values(error))
-    if request.path.startswith(_HTML_PATHS) and request.accept_mimetypes.best_match(["text/html"]):
+    if request.path.startswith(PAGE_PATHS) and request.accept_mimetypes.best_match(["text/html"]):
         response = Response(render_template("message.html", status=status, detail=detail), status)
     else:
         response = problem(status, detail, **extra)

@@ -30,7 +30,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from orchestrator.web.gathering import READ_SIZE, AnswerSocket, Gathering
-from orchestrator.web.request_head import BODY_LIMITS, DEFAULT_BODY_LIMIT, BodyLimits, Head, Refusal
+from orchestrator.web.request_head import BODY_LIMITS, DEFAULT_BODY_LIMIT, BodyLimits, Head, Refusal, asks_for_page
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ACCEPT_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR})
@@ -237,7 +237,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def _refuse(self, gathering: Gathering, refusal: Refusal) -> None:
         """Answer from the loop, and close once the client could read the answer."""
         self.log.debug("Refused before a thread was taken: %s", refusal.status)
-        if self._sent(gathering, refusal.answer(formatdate(usegmt=True))):
+        answer = refusal.answer(formatdate(usegmt=True), as_page=asks_for_page(gathering.buffer))
+        if self._sent(gathering, answer):
             self._linger(gathering)
         else:
             self._drop(gathering)

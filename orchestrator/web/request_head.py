@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from orchestrator.web.headers import PAGE_PATHS, SECURITY_HEADERS
+
 HEAD_LIMIT = 32 * 1024
 """Bytes from the request line to the blank line, inclusive."""
 
@@ -42,6 +44,24 @@ _TITLES = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
 }
+_ADVICE = {
+    408: ("That took too long", "Check your connection, go back, and send one file at a time."),
+    413: (
+        "That was too much at once",
+        "Your files together are too large to be sent at once. Go back, choose one file, save, then choose the next.",
+    ),
+}
+"""For people: a heading and what to do."""
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{heading}</title><link rel="stylesheet" href="/static/style.css"></head>
+<body class="narrow"><main class="inner">
+<section class="card lone"><h1>{heading}</h1><p>{advice}</p></section>
+</main></body>
+</html>
+"""
+_PAGE_START = re.compile(rb"(?:GET|POST) (?:" + b"|".join(path.encode() for path in PAGE_PATHS) + rb")")
 _ABSOLUTE_FORM = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -55,20 +75,25 @@ class Refusal(Exception):
         self.status = status
         self.detail = detail
 
-    def answer(self, date: str) -> bytes:
-        """The whole HTTP answer as problem+json, which ends the connection. `date`: an HTTP date."""
+    def answer(self, date: str, *, as_page: bool = False) -> bytes:
+        """The whole HTTP answer, which ends the connection: problem+json, or a page. `date`: an HTTP date."""
         title = _TITLES[self.status]
         problem = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
-        body = json.dumps(problem).encode()
+        body = self._page() if as_page else json.dumps(problem).encode()
         lines = (
             f"HTTP/1.1 {self.status} {title}",
             f"Date: {date}",
             "Connection: close",
-            "Content-Type: application/problem+json",
+            f"Content-Type: {'text/html; charset=utf-8' if as_page else 'application/problem+json'}",
             f"Content-Length: {len(body)}",
             "Cache-Control: no-store",
+            *(f"{name}: {value}" for name, value in SECURITY_HEADERS.items()),
         )
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+    def _page(self) -> bytes:
+        heading, advice = _ADVICE.get(self.status, ("That request made no sense here", "Go back and try again."))
+        return _PAGE.format(heading=heading, advice=advice).encode()
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,11 @@ def find_head(buffer: bytearray, searched: int) -> int:
     if (end + 4 if end >= 0 else len(buffer)) > HEAD_LIMIT:
         raise Refusal(431, f"The head of the request is longer than {HEAD_LIMIT} bytes.")
     return end + 4 if end >= 0 else 0
+
+
+def asks_for_page(start: bytes | bytearray) -> bool:
+    """Whether a request that begins so was sent by a browser for a person, who should not read JSON."""
+    return _PAGE_START.match(start) is not None
 
 
 def read_head(raw: bytes, limits: BodyLimits = BODY_LIMITS, default: int = DEFAULT_BODY_LIMIT) -> Head:

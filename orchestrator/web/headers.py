@@ -1,0 +1,22 @@
+"""The headers that every answer carries, and which paths are for browsers. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""No script, no other host, no frame, no guessing of types, no address told onwards."""
+
+PAGE_PATHS = ("/u/", "/status", "/login", "/logout", "/docs")
+"""How the paths begin that browsers show: their errors are pages, those of all others problems."""
