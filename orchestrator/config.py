@@ -282,6 +282,7 @@ class Config:
         "OSL_WEBHOOK_PUBLIC_KEY",
         _key(load_public_key),
         "MIGfMA…",
+        secret=True,
         meaning="OSL Pay's RSA key: verifies its webhooks, encrypts fields for it",
     )
     osl_requests_per_second: int = _setting(

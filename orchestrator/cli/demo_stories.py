@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -102,9 +103,9 @@ class Player:
         self._last: dict[str, Progress] = {}
         self._lock = threading.Lock()
 
-    def begin(self, story: str) -> str:
-        """Sign a user up for `story`, send everything, submit; the onboarding's id."""
-        onboarding = self._sign_up(story)
+    def begin(self, story: str, number: int = 0) -> str:
+        """Sign a user up for `story`, send everything, submit; the onboarding's id. `number` tells users apart."""
+        onboarding = self._sign_up(story, number)
         onboarding_id: str = onboarding["id"]
         with self._lock:
             self._ids[story] = onboarding_id
@@ -112,6 +113,10 @@ class Player:
             self._call("PUT", f"{onboarding_id}/documents/{kind}", data=content, headers={"Content-Type": media_type})
         self._call("POST", f"{onboarding_id}/submit")
         return onboarding_id
+
+    def state(self, onboarding_id: str) -> str:
+        """The state of an onboarding."""
+        return str(self._call("GET", onboarding_id)["state"])
 
     def look(self) -> list[Progress]:
         """Where every story is; submits again where OSL Pay rejected for now in `reject`."""
@@ -142,15 +147,20 @@ class Player:
         outcome = f"{row['state']}, round {row['round']}, verdicts: {told}"
         return Progress(story, row["merchantUserId"], row["state"], events[-1]["event"], outcome, expected, done)
 
-    def _sign_up(self, story: str) -> dict[str, Any]:
+    def _sign_up(self, story: str, number: int) -> dict[str, Any]:
         now = datetime.now(UTC)
+        name = f"{story}-{number}" if number else story
         event = {
             "type": "user.signup",
             "timestamp": now.isoformat(),
-            "data": {"merchantUserId": f"demo-{story}", "email": f"{story}@example.com", "profile": _profile(story)},
+            "data": {
+                "merchantUserId": f"demo-{name}",
+                "email": f"{story}+{number}@example.com",
+                "profile": _profile(story, number),
+            },
         }
         body = json.dumps(event)
-        webhook_id = f"msg_{story}"
+        webhook_id = f"msg_{name}"
         headers = {
             "Content-Type": "application/json",
             "webhook-id": webhook_id,
@@ -171,12 +181,12 @@ class Player:
         return found
 
 
-def _profile(story: str) -> dict[str, str]:
+def _profile(story: str, number: int) -> dict[str, str]:
     return {
         "firstName": "Ana",
         "lastName": story.capitalize(),
         "idType": "ID_CARD" if story in ("pass", "review") else "PASSPORT",
-        "idNumber": f"K{int(time.time()) % 10**6:06d}{list(STORIES).index(story):02d}",
+        "idNumber": f"K{int(time.time()) % 10**6:06d}{list(STORIES).index(story):02d}{number}",
         "idCountry": "HKG",
         "nationality": "HKG",
         "residentialCountry": "HKG",
@@ -185,10 +195,11 @@ def _profile(story: str) -> dict[str, str]:
         "sourceFunds": "Salary",
         "occupation": "Employed",
         "ip": "203.0.113.7",
-        "deviceId": f"device-{story}",
+        "deviceId": f"device-{story}-{number}",
     }
 
 
+@cache
 def _documents(story: str) -> dict[str, tuple[bytes, str]]:
     """Real files: two pictures and a PDF."""
     documents = {

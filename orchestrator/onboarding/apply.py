@@ -175,7 +175,7 @@ def _recorded(row: Onboarding, event: Event | None, move: Move) -> bool:
         return False
     if move.kind is CellKind.ASK:
         return event in CLAIMS
-    return move.to is not row.state or move.next_round or event not in UNRECORDED
+    return move.to is not row.state or move.next_round or event not in UNRECORDED or row.state in CLOSED
 
 
 def _entered(context: Context, row: Onboarding, step: Step, move: Move, now: int) -> Onboarding:
@@ -208,8 +208,11 @@ def _entered(context: Context, row: Onboarding, step: Step, move: Move, now: int
 
 def _claimed(row: Onboarding, step: Step) -> Onboarding:
     came_from = row.claim_resume if row.state is State.CONFIRMING else row.state
+    parked = row.state is State.NEEDS_ATTENTION and row.resume is State.CONFIRMING
     return replace(
         row,
+        # The claim that was parked is replaced: a retry leads to where that one came from.
+        resume=row.claim_resume if parked else row.resume,
         claim=step.event,
         claim_callback=step.claim_callback,
         claim_resume=came_from,
@@ -252,7 +255,7 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
         return replace(
             _claimed(row, step), claim_resume=None, step_at=now, doubted_at=row.doubted_at or now, ask_at=None
         )
-    if row.share_sent_at is None or row.state is State.CONFIRMING:
+    if row.share_sent_at is None:
         return row
     earliest = max(now, (row.asked_at or 0) + context.timings.ask_every)
     if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.errors import ProviderError
-from orchestrator.machine import CLAIMS, Event, State
+from orchestrator.machine import CLAIMS, CLOSED, Event, State
 from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.receive import EVENTS
@@ -33,21 +33,21 @@ def confirm(work: Work) -> None:
     """Ask whether OSL Pay agrees with the claim; a claim that was replaced meanwhile voids the answer."""
     answered, answer = _ask(work)
     if answered:
-        work.done(lambda row: _confirmed(work, row, answer))
+        work.done(lambda row: _after_the_end(row, answer) or _confirmed(work, row, answer))
 
 
 def poll(work: Work) -> None:
     """No webhook came: ask."""
     answered, answer = _ask(work)
     if answered:
-        work.done(lambda row: _polled(work, row, answer))
+        work.done(lambda row: _after_the_end(row, answer) or _polled(work, row, answer))
 
 
 def settle_doubt(work: Work) -> None:
     """A callback was not believed: ask; only PASS changes anything."""
     answered, answer = _ask(work)
     if answered:
-        work.done(lambda row: _doubted(work, row, answer))
+        work.done(lambda row: _after_the_end(row, answer) or _doubted(work, row, answer))
 
 
 def _ask(work: Work) -> tuple[bool, KycStatus | None]:
@@ -130,6 +130,13 @@ def _answered_elsewhere(row: Onboarding, event: Event, answer: KycStatus | None,
     if event is Event.ANSWERED_PASS and row.state is not State.CONFIRMING:
         return [Step(event, ACTOR, "PASS", _adopted(row, answer), reason="")]
     return []
+
+
+def _after_the_end(row: Onboarding, answer: KycStatus | None) -> Sequence[Step]:
+    """The onboarding was closed while OSL Pay was asked: the answer is recorded and changes nothing."""
+    if row.state not in CLOSED:
+        return []
+    return [Step(_event(answer), ACTOR, _said(answer), _adopted(row, answer))]
 
 
 def _adopted(row: Onboarding, answer: KycStatus | None) -> dict[str, object]:
