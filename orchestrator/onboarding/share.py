@@ -34,7 +34,7 @@ _URL_NAMES = {
 def share(work: Work) -> None:
     """One step of a row in `sharing`: a file, the share, or a question about a share whose answer is lost."""
     row = work.row
-    if row.share is ShareOutcome.ARRIVED:
+    if row.share is ShareOutcome.ARRIVED or _has_webhook(work.context, row):
         work.done(lambda row: _arrived(work.context, row, Event.SHARE_FOUND, None))
     elif row.share is ShareOutcome.LOST:
         _ask_whether_it_arrived(work)
@@ -124,7 +124,7 @@ def _complete(row: Onboarding, profile: dict[str, str]) -> dict[str, str]:
 
 
 def _intended(context: Context, row: Onboarding, claimed: Onboarding, token: CallbackToken | None) -> Sequence[Step]:
-    if row.state is not State.SHARING or row.round != claimed.round:
+    if row.state is not State.SHARING or row.round != claimed.round or _has_webhook(context, row):
         return []
     columns = {"share": ShareOutcome.INTENDED, "share_sent_at": row.share_sent_at or context.now_ms()}
     return [Step(Event.SHARE_INTENDED, ACTOR, f"round {row.round}", columns, callback_token=token)]
@@ -146,11 +146,12 @@ def _adopted_orphans(context: Context, row: Onboarding, user_id: str | None, kno
     if user_id is None:
         return []
     identities = {(other.app_id, other.timestamp) for other in known if other.token_hash == ""}
-    orphans = [
-        replace(orphan, onboarding_id=row.id, round=row.round, verdict=Verdict.UNADDRESSED)
-        for orphan in context.store.orphans_of(user_id)
-        if (orphan.app_id, orphan.timestamp) not in identities
-    ]
+    orphans = []
+    for orphan in context.store.orphans_of(user_id):
+        # Twins that came at the same moment may both have been kept: one identity, one row of an onboarding.
+        if (orphan.app_id, orphan.timestamp) not in identities:
+            identities.add((orphan.app_id, orphan.timestamp))
+            orphans.append(replace(orphan, onboarding_id=row.id, round=row.round, verdict=Verdict.UNADDRESSED))
     return [Step(Event.CALLBACK_DOUBTED, ACTOR, "unaddressed", callbacks=orphans)] if orphans else []
 
 
@@ -163,9 +164,6 @@ def _lost(context: Context, row: Onboarding) -> Step:
 
 def _ask_whether_it_arrived(work: Work) -> None:
     context, row = work.context, work.row
-    if _has_early(context, row):
-        work.done(lambda row: _arrived(context, row, Event.SHARE_FOUND, None))
-        return
     answer = None
     if _can_prove(context, row):
         try:
@@ -192,7 +190,7 @@ def _proves(row: Onboarding, answer: KycStatus) -> bool:
 def _unproven(context: Context, row: Onboarding) -> Sequence[Step]:
     if row.state is not State.SHARING or row.share is not ShareOutcome.LOST:
         return []
-    if _has_early(context, row):
+    if _has_webhook(context, row):
         return _arrived(context, row, Event.SHARE_FOUND, None)
     waits = context.timings.lost_questions
     asked = row.share_questions + 1
@@ -212,9 +210,11 @@ def _unproven(context: Context, row: Onboarding) -> Sequence[Step]:
     ]
 
 
-def _has_early(context: Context, row: Onboarding) -> bool:
-    return any(
-        callback.verdict is Verdict.EARLY and callback.round == row.round
+def _has_webhook(context: Context, row: Onboarding) -> bool:
+    """Whether OSL Pay called this round's callbackUrl, believed or not: it has it from a share that arrived."""
+    token = _token_of_round(context, row)
+    return token is not None and any(
+        callback.token_hash == token.hash and callback.verdict is not Verdict.FORGED
         for callback in context.store.callbacks(row.id)
     )
 

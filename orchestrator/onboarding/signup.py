@@ -90,6 +90,7 @@ def _existing(context: Context, signup: Signup, webhook_id: str | None) -> Onboa
     live = context.store.live_onboarding(signup.merchant_user_id)
     if live is not None and webhook_id is not None:
         context.store.remember_signup(webhook_id, live.id, context.now_ms())
+        return context.store.onboarding_of_signup(webhook_id) or live
     return live
 
 
