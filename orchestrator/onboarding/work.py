@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from orchestrator.errors import Kind, ProviderError
 from orchestrator.health import Outcome
-from orchestrator.machine import SETTLED, Event, State
+from orchestrator.machine import CLOSED, SETTLED, Event, State
 from orchestrator.onboarding.apply import Decide, Failure, Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.providers.answers import Answer
@@ -87,7 +87,7 @@ class Work:
 
         def decide(row: Onboarding) -> Sequence[Step]:
             if (row.state, row.round) != (self.row.state, self.row.round):
-                return [_moved_on(failure)]
+                return [_moved_on(row, failure)]
             return [_failure_step(self.context, row, failure, changes or {}, endless)]
 
         return self._end(decide, error)
@@ -108,9 +108,11 @@ class Work:
         return apply(self.context, self.row.id, decide, held=held, outcome=outcome)
 
 
-def _moved_on(failure: Failure) -> Step:
+def _moved_on(row: Onboarding, failure: Failure) -> Step:
     """The row is elsewhere by now: what the provider answered is kept, and changes nothing else."""
-    return Step(Event.STEP_FAILED, ACTOR, str(failure.error), failure=failure)
+    refused_after_the_end = failure.error.kind is Kind.REFUSED and row.state in CLOSED
+    event = Event.GAVE_UP if refused_after_the_end else Event.STEP_FAILED
+    return Step(event, ACTOR, str(failure.error), failure=failure)
 
 
 def _failure_step(
