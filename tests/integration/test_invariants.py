@@ -919,9 +919,16 @@ def test_a_webhook_id_gives_one_onboarding_though_the_live_one_was_closed_meanwh
 def test_a_collecting_user_is_not_expired_when_others_prove_that_osl_pay_lets_us_in_again(driver: Any) -> None:
     begun = driver("round 2", "awaiting", "awaiting")
     begun.odd_webhook(which=0, process=0, addressed=True, back=0, age=HOUR, who="right", status="PASS", stop=None)
-    begun.sandbox.fault("osl.status", "*", 3, status=401)
+    begun.sandbox.fault("osl.status", "*", 4, status=401)
     begun.world.set_clock(HOUR + SECOND)
-    begun.work(process=0, count=5, wait=0)
+    assert begun._claim(0, ROOM, None) == 3
     begun.world.set_clock(MINUTE)
-    begun.work(process=0, count=5, wait=MINUTE)
-    assert _row(begun).state in (State.COLLECTING, State.APPROVED)
+    begun.begin_to_work(process=0, stop=1, lane=Lane.POLL)
+    assert begun.world.runs[0].claim.onboarding.id == _row(begun).id  # type: ignore[union-attr]
+    begun.world.set_clock(5 * SECOND)
+    begun.go_on(which=0, stop=None)
+    begun.world.set_clock(55 * SECOND)
+    for _ in range(4):
+        begun._claim(0, ROOM, None)
+        begun.world.set_clock(SECOND)
+    assert _row(begun).state is State.COLLECTING
