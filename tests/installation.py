@@ -88,8 +88,8 @@ class Installation:
         self.web: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self.signup_secret = whsec()
-        self._port, self._sandbox_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.port, self._sandbox_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self._sandbox_options = {"rate": 0, "pace": 0.3, "lag_seconds": 2.0, **(sandbox or {})}
         self._web_workers, self._worker_threads = web_workers, worker_threads
         self.environ = self._environ(timings, settings or {})
@@ -119,9 +119,13 @@ class Installation:
         self.start_worker()
         if sandbox:
             self.start_sandbox()
-        self._token = self.command("token", "create", "--role", "operator", "--name", "tests").stdout.strip()
+        self.make_token()
         self.wait_for_web()
         return self
+
+    def make_token(self) -> None:
+        """The operator's token that `call` uses."""
+        self._token = self.command("token", "create", "--role", "operator", "--name", "tests").stdout.strip()
 
     def start_sandbox(self) -> None:
         """Start the sandbox, always on the same port."""
@@ -129,7 +133,7 @@ class Installation:
 
     def start_web(self, *, wait: bool = True) -> None:
         """Start gunicorn as `serve` does."""
-        arguments = ["gunicorn", "tests.launched_wsgi:app", "--bind", f"127.0.0.1:{self._port}", *_GUNICORN]
+        arguments = ["gunicorn", "tests.launched_wsgi:app", "--bind", f"127.0.0.1:{self.port}", *_GUNICORN]
         arguments += ["--workers", str(self._web_workers), "--threads", "8"]
         self.web = self.spawn("web", "tests.launch", *arguments)
         if wait:
