@@ -162,7 +162,7 @@ on conflict (id) do update set verdict = excluded.verdict, onboarding_id = exclu
 
 -- name: callbacks
 -- The callbacks of one onboarding, in the order of arrival.
-select * from callbacks where onboarding_id = :onboarding_id order by received_at, id;
+select * from callbacks where onboarding_id = :onboarding_id order by received_at, timestamp, id;
 
 -- name: orphans_like
 -- Unmatched callbacks of the same identity.
@@ -170,7 +170,7 @@ select * from callbacks where onboarding_id is null and app_id = :app_id and tim
 
 -- name: orphans_of
 -- Unmatched callbacks that name this OSL userId.
-select * from callbacks where onboarding_id is null and osl_user_id = :osl_user_id order by received_at, id;
+select * from callbacks where onboarding_id is null and osl_user_id = :osl_user_id order by received_at, timestamp, id;
 
 -- name: trim_orphans
 -- Unmatched callbacks are a ring: the oldest beyond the size go.
