@@ -97,8 +97,10 @@ class Folder:
         """See Shelf.write."""
         path = self._root / location
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_durably(path, sealed)
+            # One after the other: `parents` would make the upper ones for everybody.
+            self._root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._root.mkdir(mode=0o700, exist_ok=True)
+            _write_in_folder(path, sealed)
         except OSError as error:
             raise StoreUnavailable(
                 f"the document could not be stored ({error.strerror}): check the space and permissions of "
@@ -154,6 +156,16 @@ class Folder:
             raise StoreUnavailable(f"the document folder cannot be made ({error.strerror})") from error
         if not os.access(self._root, os.W_OK | os.X_OK):
             raise StoreUnavailable("the document folder is not writable: check its permissions")
+
+
+def _write_in_folder(path: Path, data: bytes) -> None:
+    """Write a file and its folder, which may be removed at any moment while it is empty."""
+    for _ in range(10):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            _write_durably(path, data)
+            return
+    _write_durably(path, data)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

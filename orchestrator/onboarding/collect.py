@@ -75,17 +75,22 @@ def put_document(context: Context, onboarding_id: str, kind: str, content: bytes
     Raises NotFound for an unknown kind, TooLarge, UnsupportedDocument (by content), Conflict, StoreUnavailable.
     """
     check_document_size(kind, len(content))
-    _check_editable(find(context, onboarding_id))
+    began = find(context, onboarding_id)
+    _check_editable(began)
     media_type = _media_type(content)
     sha256 = hashlib.sha256(content).hexdigest()
     there = _document(context, onboarding_id, kind)
     if there is not None and there.sha256 == sha256:
-        return find(context, onboarding_id)
+        return began
     location = context.documents.put(onboarding_id, kind, sha256, content)
     document = Document(onboarding_id, kind, media_type, len(content), sha256, location, context.now_ms())
     replaced: list[str] = []
 
     def decide(row: Onboarding) -> Sequence[Step]:
+        if row.round != began.round:
+            raise Conflict(
+                f"round {row.round} has begun meanwhile: send the document again if it belongs there", row.state
+            )
         _, profile = context.identity(row)
         others = [other for other in context.store.documents(row.id) if other.kind != kind]
         if kind != "amlReport" and context.profile_rules.sum_for_btse(profile, [*others, document]) > LARGEST_SUM:
