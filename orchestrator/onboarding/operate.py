@@ -15,6 +15,7 @@ from orchestrator.onboarding.masking import masked
 from orchestrator.records import DeliveryStatus, Onboarding
 
 LONGEST_REASON = 500
+LONGEST_USER_KEY = 256
 
 
 def cancel(context: Context, onboarding_id: str, actor: str) -> Onboarding:
@@ -82,8 +83,9 @@ def cancel_authorization(context: Context, onboarding_id: str, user_key: Any) ->
 
     Raises InvalidInput, Conflict with BTSE Pay's words when it refuses, ProviderError otherwise.
     """
-    if not isinstance(user_key, str) or not 1 <= len(user_key) <= 256 or not user_key.isprintable():
-        raise InvalidInput("the data is not valid", {"userKey": ["must be a text of 1 to 256 characters"]})
+    if not isinstance(user_key, str) or not 1 <= len(user_key) <= LONGEST_USER_KEY or not user_key.isprintable():
+        fault = f"must be a text of 1 to {LONGEST_USER_KEY} printable characters"
+        raise InvalidInput("the data is not valid", {"userKey": [fault]})
     row = find(context, onboarding_id)
     try:
         return context.btse.cancel_authorization(row.merchant_user_id, user_key).value

@@ -53,6 +53,25 @@ DOCUMENT_KINDS = ("idFileFront", "idFileBack", "selfie", "amlReport")
 LARGEST_DOCUMENT = LARGEST_AML_REPORT = 5_000_000
 LARGEST_SUM = 10_000_000
 
+_SAYS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(
+        ("nationality", "residentialCountry", "idCountry"),
+        {"description": "ISO 3166-1 alpha-3.", "pattern": "^[A-Z]{3}$", "examples": ["HKG"]},
+    ),
+    **dict.fromkeys(("dob", "idExpiry"), {"format": "date", "examples": ["1990-12-31"]}),
+    **dict.fromkeys(
+        ("registerTime", "kycTime"),
+        {
+            "description": "UTC.",
+            "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
+            "examples": ["2026-11-22 10:00:00"],
+        },
+    ),
+    "ip": {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}], "examples": ["203.0.113.7"]},
+    "kycType": {"description": "USER if absent."},
+    "shareToken": {"description": "Chooses sharing by token at OSL Pay; no files go there then."},
+}
+"""What readers of the API's description are told beyond what the checks say by themselves."""
 _LONGEST = {"shareToken": 4096, "address": 500, **dict.fromkeys(CHOICES, 255)}
 
 
@@ -71,12 +90,13 @@ class ProfileRules:
         names = (*NAMES, *IDENTITY, *ADDRESS, *CHOICES, "kycType", "registerTime", "ip", "deviceId", "shareToken")
         schema_fields: dict[str, Any] = {
             name: fields.String(
-                validate=[_printable, validate.Length(1, _LONGEST.get(name, 128)), *checks.get(name, [])]
+                validate=[_printable, validate.Length(1, _LONGEST.get(name, 128)), *checks.get(name, [])],
+                metadata={**({} if name in checks else {"pattern": r"\S"}), **_SAYS.get(name, {})},
             )
             for name in (*names, "kycTime", "kycLevel")
         }
         self.names = frozenset(schema_fields)
-        self._schema = Schema.from_dict(schema_fields, name="Profile")(unknown=RAISE)
+        self.schema = Schema.from_dict(schema_fields, name="Profile")(unknown=RAISE)
 
     def checked(self, values: Any, allowed: Collection[str] | None = None) -> dict[str, str]:
         """`values` if every name and value is allowed. Raises InvalidInput with paths such as `profile.ip`."""
@@ -97,7 +117,7 @@ class ProfileRules:
             elif allowed is not None and name not in allowed:
                 errors[name] = ["may not be set here"]
         try:
-            self._schema.load({name: value for name, value in values.items() if name in self.names})
+            self.schema.load({name: value for name, value in values.items() if name in self.names})
         except ValidationError as error:
             for name, messages in error.normalized_messages().items():  # type: ignore[no-untyped-call]
                 errors.setdefault(name, []).extend(messages)

@@ -13,15 +13,26 @@ from orchestrator.onboarding.profile import LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 from orchestrator.web.auth import allow, service
 from orchestrator.web.bodies import document_body, json_object
+from orchestrator.web.described import JSON, Answer, described
 from orchestrator.web.schemas import callback_json, delivery_json, onboarding_json, transition_json
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 LARGEST_JSON = 256_000
 _BOTH = ("merchant", "operator")
+_FILES = {
+    **dict.fromkeys(("image/jpeg", "image/png", "application/pdf"), "File"),
+    "multipart/form-data": "FileForm",
+}
 
 
 @blueprint.post("/onboardings")
 @allow(*_BOTH)
+@described(
+    "createOnboarding",
+    {201: Answer("The new onboarding.", "Onboarding"), 200: Answer("The live one of this user.", "Onboarding")},
+    422,
+    body="Signup",
+)
 def create() -> ResponseReturnValue:
     """Begin an onboarding: 201, or 200 and the live one there is."""
     context = service()
@@ -31,6 +42,7 @@ def create() -> ResponseReturnValue:
 
 @blueprint.get("/onboardings")
 @allow(*_BOTH)
+@described("listOnboardings", {200: Answer("A page.", "Onboardings")}, 422, query="OnboardingQuery")
 def page() -> dict[str, Any]:
     """Onboardings newest first: `items` and `nextCursor`."""
     context = service()
@@ -45,6 +57,7 @@ def page() -> dict[str, Any]:
 
 @blueprint.get("/onboardings/<onboarding_id>")
 @allow(*_BOTH)
+@described("getOnboarding", {200: Answer("The onboarding.", "Onboarding")}, 404)
 def one(onboarding_id: str) -> dict[str, Any]:
     """One onboarding."""
     return _shown(look.find(service(), onboarding_id))
@@ -52,6 +65,14 @@ def one(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.patch("/onboardings/<onboarding_id>/profile")
 @allow(*_BOTH)
+@described(
+    "patchProfile",
+    {200: Answer("The onboarding.", "Onboarding")},
+    404,
+    409,
+    422,
+    body={"application/merge-patch+json": "ProfilePatch", JSON: "ProfilePatch"},
+)
 def edit(onboarding_id: str) -> dict[str, Any]:
     """JSON merge patch of the profile; takes `email` too."""
     return _shown(collect.edit(service(), onboarding_id, json_object(LARGEST_JSON), g.actor))
@@ -59,6 +80,7 @@ def edit(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.put("/onboardings/<onboarding_id>/documents/<kind>")
 @allow(*_BOTH)
+@described("putDocument", {200: Answer("The onboarding.", "Onboarding")}, 404, 409, 415, 422, body=_FILES)
 def put_document(onboarding_id: str, kind: str) -> dict[str, Any]:
     """A document, raw or as the form part `file`."""
     context = service()
@@ -70,6 +92,7 @@ def put_document(onboarding_id: str, kind: str) -> dict[str, Any]:
 
 @blueprint.delete("/onboardings/<onboarding_id>/documents/<kind>")
 @allow(*_BOTH)
+@described("deleteDocument", {204: Answer("It is gone.")}, 404, 409)
 def remove_document(onboarding_id: str, kind: str) -> ResponseReturnValue:
     """Remove a document."""
     collect.remove_document(service(), onboarding_id, kind, g.actor)
@@ -78,6 +101,7 @@ def remove_document(onboarding_id: str, kind: str) -> ResponseReturnValue:
 
 @blueprint.post("/onboardings/<onboarding_id>/submit")
 @allow(*_BOTH)
+@described("submitOnboarding", {202: Answer("It goes to the providers.", "Onboarding")}, 404, 409, 422)
 def submit(onboarding_id: str) -> ResponseReturnValue:
     """Send what was collected to the providers."""
     return _shown(collect.submit(service(), onboarding_id, g.actor)), 202
@@ -85,6 +109,7 @@ def submit(onboarding_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/onboardings/<onboarding_id>/cancel")
 @allow(*_BOTH)
+@described("cancelOnboarding", {202: Answer("It is given up.", "Onboarding")}, 404, 409)
 def cancel(onboarding_id: str) -> ResponseReturnValue:
     """Give the onboarding up."""
     return _shown(operate.cancel(service(), onboarding_id, g.actor)), 202
@@ -92,6 +117,7 @@ def cancel(onboarding_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/onboardings/<onboarding_id>/retry")
 @allow("operator")
+@described("retryOnboarding", {202: Answer("It goes on.", "Onboarding")}, 404, 409, 422)
 def retry(onboarding_id: str) -> ResponseReturnValue:
     """Go on where it stopped."""
     return _shown(operate.retry(service(), onboarding_id, g.actor)), 202
@@ -99,6 +125,7 @@ def retry(onboarding_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/onboardings/<onboarding_id>/resubmission")
 @allow("operator")
+@described("askForResubmission", {202: Answer("The next round.", "Onboarding")}, 404, 409, 422, body="Resubmission")
 def ask_for_resubmission(onboarding_id: str) -> ResponseReturnValue:
     """Ask the user to submit again: `{"reason": …}`."""
     reason = json_object(LARGEST_JSON).get("reason")
@@ -107,6 +134,7 @@ def ask_for_resubmission(onboarding_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/onboardings/<onboarding_id>/link")
 @allow(*_BOTH)
+@described("renewLink", {200: Answer("The onboarding with its new link.", "Onboarding")}, 404, 409)
 def renew_link(onboarding_id: str) -> dict[str, Any]:
     """A new `uploadUrl`; the old one stops working."""
     return _shown(collect.renew_link(service(), onboarding_id, g.actor))
@@ -114,6 +142,7 @@ def renew_link(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.get("/onboardings/<onboarding_id>/transitions")
 @allow(*_BOTH)
+@described("listTransitions", {200: Answer("The chain.", "Transitions")}, 404)
 def transitions(onboarding_id: str) -> dict[str, Any]:
     """The chain, oldest first."""
     context = service()
@@ -123,6 +152,7 @@ def transitions(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.get("/onboardings/<onboarding_id>/callbacks")
 @allow("operator")
+@described("listCallbacks", {200: Answer("The webhooks.", "Callbacks")}, 404)
 def callbacks(onboarding_id: str) -> dict[str, Any]:
     """OSL Pay's webhooks and what was made of each."""
     context = service()
@@ -132,6 +162,7 @@ def callbacks(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.get("/onboardings/<onboarding_id>/deliveries")
 @allow("operator")
+@described("listDeliveries", {200: Answer("The notifications.", "Deliveries")}, 404)
 def deliveries(onboarding_id: str) -> dict[str, Any]:
     """The notifications to the merchant."""
     context = service()
@@ -141,6 +172,7 @@ def deliveries(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.post("/deliveries/<delivery_id>/resend")
 @allow("operator")
+@described("resendDelivery", {202: Answer("It is back in line.", "Delivery")}, 404, 409)
 def resend_delivery(delivery_id: str) -> ResponseReturnValue:
     """Send a notification again."""
     context = service()
@@ -150,6 +182,7 @@ def resend_delivery(delivery_id: str) -> ResponseReturnValue:
 
 @blueprint.get("/onboardings/<onboarding_id>/authorization")
 @allow("operator")
+@described("getAuthorization", {200: Answer("BTSE Pay's data.", "BtseAuthorization")}, 404, 502)
 def authorization(onboarding_id: str) -> dict[str, Any]:
     """BTSE Pay's Get Authorization Information."""
     return dict(operate.authorization(service(), onboarding_id))
@@ -157,6 +190,15 @@ def authorization(onboarding_id: str) -> dict[str, Any]:
 
 @blueprint.post("/onboardings/<onboarding_id>/authorization/cancel")
 @allow("operator")
+@described(
+    "cancelAuthorization",
+    {200: Answer("BTSE Pay's data.", "BtseAuthorization")},
+    404,
+    409,
+    422,
+    502,
+    body="AuthorizationCancel",
+)
 def cancel_authorization(onboarding_id: str) -> dict[str, Any]:
     """BTSE Pay's Cancel Authorization: `{"userKey": …}`."""
     user_key = json_object(LARGEST_JSON).get("userKey")

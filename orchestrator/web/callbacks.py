@@ -7,14 +7,17 @@ from flask import Blueprint, request
 from orchestrator.onboarding import receive
 from orchestrator.web.auth import open_to, service
 from orchestrator.web.bodies import raw_body
+from orchestrator.web.described import OSL_SIGNATURE, Answer, described
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
 _HEADERS = ("appId", "timestamp", "signature")
 _DONE = {"code": "00000", "msg": "success"}
+_RECEIVED = {200: Answer("It is stored and judged, whatever was made of it.", "Received")}
 
 
 @blueprint.post("/oslpay/<token>")
 @open_to("whoever signs with OSL Pay's key")
+@described("receiveCallback", _RECEIVED, 404, body="OslWebhook", signature=OSL_SIGNATURE)
 def receive_addressed(token: str) -> dict[str, str]:
     """A webhook at the callbackUrl of one round."""
     return _receive(token)
@@ -22,6 +25,7 @@ def receive_addressed(token: str) -> dict[str, str]:
 
 @blueprint.post("/oslpay")
 @open_to("whoever signs with OSL Pay's key")
+@described("receiveUnaddressedCallback", _RECEIVED, body="OslWebhook", signature=OSL_SIGNATURE)
 def receive_unaddressed() -> dict[str, str]:
     """A webhook at the merchant-wide URL."""
     return _receive(None)

@@ -9,6 +9,7 @@ from orchestrator.errors import InvalidInput
 from orchestrator.onboarding import look, signup
 from orchestrator.web.auth import open_to, service
 from orchestrator.web.bodies import parsed_json, raw_body
+from orchestrator.web.described import SIGNUP_SIGNATURE, Answer, described
 from orchestrator.web.schemas import onboarding_json
 
 blueprint = Blueprint("hooks", __name__)
@@ -19,6 +20,17 @@ _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 @blueprint.post("/hooks/signup")
 @open_to("whoever signs with a signup secret")
+@described(
+    "receiveSignup",
+    {
+        202: Answer("The new onboarding.", "Onboarding"),
+        200: Answer("What this `webhook-id` first gave, or the live one of this user.", "Onboarding"),
+        204: Answer("An event of another type: nothing to do."),
+    },
+    422,
+    body="SignupEvent",
+    signature=SIGNUP_SIGNATURE,
+)
 def receive_signup() -> ResponseReturnValue:
     """Begin an onboarding: 202 and it, 200 and the one there is, 204 for another type of event."""
     context = service()

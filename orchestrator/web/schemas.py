@@ -1,12 +1,19 @@
-"""Records as the JSON that is seen from outside: camelCase, times as ISO 8601 UTC with milliseconds."""
+"""Records as the JSON that is seen from outside: camelCase, times as ISO 8601 UTC with milliseconds.
+
+Each shape stands beside what writes it, as the schema that the API's description shows.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
+from marshmallow import Schema, fields, validate
+
+from orchestrator.machine import Event, State
 from orchestrator.onboarding.look import View
-from orchestrator.records import Callback, Delivery, Document, Transition
+from orchestrator.onboarding.profile import DOCUMENT_KINDS
+from orchestrator.records import Callback, Delivery, DeliveryStatus, Document, Transition, Verdict
 
 
 def iso(ms: int | None) -> str | None:
@@ -14,6 +21,79 @@ def iso(ms: int | None) -> str | None:
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(says: str = "", *, null: bool = False, form: str | None = None, **facts: Any) -> fields.String:
+    """A member that is always there. `null`: it may be null."""
+    metadata = {"description": says, "format": form, **facts}
+    return fields.String(
+        required=True, allow_none=null, metadata={name: value for name, value in metadata.items() if value}
+    )
+
+
+def _word(words: Any, says: str = "", *, null: bool = False) -> fields.String:
+    return fields.String(
+        required=True,
+        allow_none=null,
+        validate=validate.OneOf([str(word) for word in words]),
+        metadata={"description": says} if says else {},
+    )
+
+
+def _time(says: str, *, null: bool = False) -> fields.String:
+    return _text(says, null=null, form="date-time")
+
+
+def _count(says: str, least: int = 0) -> fields.Integer:
+    return fields.Integer(required=True, validate=validate.Range(min=least), metadata={"description": says})
+
+
+class DocumentSchema(Schema):
+    """One document of an onboarding."""
+
+    kind = _word(DOCUMENT_KINDS)
+    mediaType = _word(("image/jpeg", "image/png", "application/pdf"), "By its content.")
+    size = _count("Bytes of the plain content.", 1)
+    sha256 = _text("Of the plain content, in hexadecimal.", pattern="^[0-9a-f]{64}$")
+    uploadedAt = _time("When it was taken.")
+
+
+class LastErrorSchema(Schema):
+    """What a provider last said against going on; for operators, without the user's data."""
+
+    provider = _word(("btse", "osl"))
+    code = _text("The provider's code, an HTTP status, or a word such as `timeout`.")
+    message = _text("The provider's words, masked; may be empty.")
+    at = _time("When.")
+
+
+class ListedOnboardingSchema(Schema):
+    """An onboarding in a list."""
+
+    id = _text("`onb_…`")
+    merchantUserId = _text("The merchant's own id of the user.")
+    state = _word(State, "See states.md.")
+    round = _count("Counts submissions.", 1)
+    missing = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "Paths of what is still needed to submit; empty unless it may be edited."},
+    )
+    documents = fields.List(fields.Nested(DocumentSchema), required=True)
+    oslUserId = _text("The user's id at OSL Pay, once known.", null=True)
+    kycStatus = _text("OSL Pay's last word that was believed.", null=True)
+    reason = _text("What the user should hear.", null=True)
+    attempts = _count("How often the present step failed in a row.")
+    nextAttemptAt = _time("When the worker does something next.", null=True)
+    lastError = fields.Nested(LastErrorSchema, required=True, allow_none=True)
+    createdAt = _time("The signup.")
+    updatedAt = _time("The last transition.")
+
+
+class OnboardingSchema(ListedOnboardingSchema):
+    """One user's way through. `uploadUrl` is a credential: whoever has it is the user."""
+
+    uploadUrl = _text("The end user's page.", form="uri")
 
 
 def onboarding_json(view: View, *, with_link: bool, with_error: bool) -> dict[str, Any]:
@@ -54,6 +134,38 @@ def document_json(document: Document) -> dict[str, Any]:
     }
 
 
+class OnboardingsSchema(Schema):
+    """A page of onboardings, newest first."""
+
+    items = fields.List(fields.Nested(ListedOnboardingSchema), required=True)
+    nextCursor = _text("For the next page; null on the last one.", null=True)
+
+
+class TransitionSchema(Schema):
+    """One row of the chain."""
+
+    seq = _count("From 1, without a gap.", 1)
+    at = _time("When.")
+    from_ = fields.String(
+        required=True,
+        allow_none=True,
+        data_key="from",
+        validate=validate.OneOf([state.value for state in State]),
+        metadata={"description": "Null: the signup."},
+    )
+    to = _word(State)
+    event = _word(Event, "See states.md.")
+    actor = _text("Who did it: `role:name` of a token, or a part of the service.")
+    detail = _text("Short, without personal data; may be empty.")
+    hash = _text("Over this row and the hash before it.", pattern="^[0-9a-f]{64}$")
+
+
+class TransitionsSchema(Schema):
+    """The chain, oldest first."""
+
+    items = fields.List(fields.Nested(TransitionSchema), required=True)
+
+
 def transition_json(row: Transition) -> dict[str, Any]:
     """One row of the chain."""
     return {
@@ -66,6 +178,25 @@ def transition_json(row: Transition) -> dict[str, Any]:
         "detail": row.detail,
         "hash": row.hash,
     }
+
+
+class CallbackSchema(Schema):
+    """A webhook of OSL Pay's and what was made of it."""
+
+    id = _text("`cbk_…`")
+    receivedAt = _time("When it came.")
+    timestamp = _time("What it says itself.")
+    type = _text()
+    kycStatus = _text("Null: of another type.", null=True)
+    verdict = _word([verdict for verdict in Verdict if verdict is not Verdict.DUPLICATE])
+    seen = _count("How often it came.", 1)
+    round = fields.Integer(required=True, allow_none=True, validate=validate.Range(min=1))
+
+
+class CallbacksSchema(Schema):
+    """The webhooks, in the order of arrival."""
+
+    items = fields.List(fields.Nested(CallbackSchema), required=True)
 
 
 def callback_json(row: Callback) -> dict[str, Any]:
@@ -82,6 +213,25 @@ def callback_json(row: Callback) -> dict[str, Any]:
     }
 
 
+class DeliverySchema(Schema):
+    """A notification to the merchant and how far it has come."""
+
+    id = _text("`dlv_…`; also the `webhook-id` of all its tries.")
+    type = _text("Such as `onboarding.approved`.")
+    status = _word(DeliveryStatus)
+    attempts = _count("Tries so far.")
+    createdAt = _time("When there was something to tell.")
+    nextAttemptAt = _time("Null: over, or another one of the same onboarding goes first.", null=True)
+    deliveredAt = _time("When the merchant took it.", null=True)
+    lastError = _text("An HTTP status or a word such as `timeout`.", null=True)
+
+
+class DeliveriesSchema(Schema):
+    """The notifications, in order."""
+
+    items = fields.List(fields.Nested(DeliverySchema), required=True)
+
+
 def delivery_json(row: Delivery) -> dict[str, Any]:
     """One notification to the merchant and how far it has come."""
     return {
@@ -94,3 +244,35 @@ def delivery_json(row: Delivery) -> dict[str, Any]:
         "deliveredAt": iso(row.delivered_at),
         "lastError": row.last_error,
     }
+
+
+class ProblemSchema(Schema):
+    """An error, as RFC 9457 has it."""
+
+    type = _word(("about:blank",))
+    title = _text("The status in words.")
+    status = fields.Integer(required=True, validate=validate.Range(min=400, max=599))
+    detail = _text("What is wrong and, where it helps, what to do.")
+
+
+class InvalidSchema(ProblemSchema):
+    """The data is at fault."""
+
+    errors = fields.Dict(
+        keys=fields.String(),
+        values=fields.List(fields.String(), validate=validate.Length(min=1)),
+        metadata={"description": "Dotted path such as `profile.ip` → messages. Absent where no field is at fault."},
+    )
+
+
+class ConflictSchema(ProblemSchema):
+    """The state does not allow it."""
+
+    state = _text("The onboarding's state that did not allow it, or the delivery's status.")
+
+
+class ProviderFaultSchema(ProblemSchema):
+    """A provider did not do what was asked."""
+
+    kind = _word(("transient", "refused", "unauthorized"))
+    code = _text("The provider's code, an HTTP status, or a word such as `timeout`.")

@@ -45,7 +45,7 @@ PAGES = {
 }
 """The roles whose sessions open a page."""
 SIGNED = ["POST /hooks/signup", "POST /callbacks/oslpay", "POST /callbacks/oslpay/{token}"]
-OPEN = ["GET /healthz", "GET /readyz", "GET /login", "GET /static/{filename}"]
+OPEN = ["GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /login", "GET /static/{filename}"]
 BY_LINK = ["GET /u/{token}", "POST /u/{token}"]
 BY_FORM = ["POST /login", "POST /logout"]
 BEARERS = ["none", "merchant", "operator", "viewer", "revoked", "garbage"]
