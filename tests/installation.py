@@ -19,13 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import requests
-from PIL import Image
 from standardwebhooks import Webhook
 
 from orchestrator.cli.run import _GUNICORN
@@ -33,6 +31,7 @@ from orchestrator.machine import TABLE, CellKind, Event, State
 from tests.launch import TIMINGS
 from tests.merchant_end import MerchantEnd, whsec
 from tests.sandbox_process import SandboxProcess, public_pem, rsa_key
+from tests.signups import documents, signup_data
 from tests.waiting import until
 
 CHECKOUT = Path(__file__).parent.parent
@@ -49,7 +48,6 @@ SHORT: Mapping[str, Any] = {
     "worker_beat": 500,
     "worker_silent": 3_000,
 }
-WITH_BACK = ("ID_CARD", "DRIVERS")
 _numbers = itertools.count(1)
 
 
@@ -393,44 +391,6 @@ def rebuilt(transitions: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
         assert row["to"] == state, f"row {row['seq']} does not end in {state}"
         number += cell.next_round
     return state.value, number
-
-
-def signup_data(story: str, number: int, **profile: str) -> dict[str, Any]:
-    """A whole signup of a user with a document of their own."""
-    return {
-        "merchantUserId": f"{story}-{number}",
-        "email": f"{story}+{number}@example.com",
-        "profile": {
-            "firstName": "Ana",
-            "lastName": "Lee",
-            "idType": "PASSPORT",
-            "idNumber": f"K{number:07d}",
-            "idCountry": "HKG",
-            "nationality": "HKG",
-            "residentialCountry": "HKG",
-            "accountPurpose": "Savings",
-            "monthSpend": "Less than 1,000 USD",
-            "sourceFunds": "Salary",
-            "occupation": "Employed",
-            "ip": "203.0.113.7",
-            "deviceId": f"device-{number}",
-            **profile,
-        },
-    }
-
-
-def documents(id_type: str) -> dict[str, tuple[bytes, str]]:
-    """Real files that nobody else has."""
-    found = {"idFileFront": (_picture("JPEG"), "image/jpeg"), "selfie": (_picture("PNG"), "image/png")}
-    if id_type in WITH_BACK:
-        found["idFileBack"] = (b"%PDF-1.7 " + secrets.token_bytes(500), "application/pdf")
-    return found
-
-
-def _picture(form: str) -> bytes:
-    stream = BytesIO()
-    Image.frombytes("RGB", (16, 12), secrets.token_bytes(16 * 12 * 3)).save(stream, form)
-    return stream.getvalue()
 
 
 def http(method: str, url: str, timeout: float = 30, **how: Any) -> requests.Response:

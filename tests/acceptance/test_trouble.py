@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import Install
-from tests.installation import SHORT, Installation, User, documents, http, signup_data
+from tests.installation import SHORT, Installation, User, http
+from tests.signups import documents, signup_data
 from tests.waiting import until
 
 SETTINGS = {"CALLBACK_PATIENCE_SECONDS": "60", "ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "3"}
