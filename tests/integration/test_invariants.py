@@ -147,6 +147,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "submitted": ("sign up", "submit"),
     "sharing": ("sign up", "submit", "sharing"),
     "answer lost": ("sign up", "answer lost", "submit", "lost"),
+    "answer lost, arrival unseen": ("sign up", "unseen", "answer lost", "submit", "lost"),
     "share lost": ("sign up", "share lost", "submit", "lost"),
     "refused": ("sign up", "share refused", "submit", "needs_attention"),
     "awaiting": _AWAITING,
@@ -208,6 +209,8 @@ class Onboardings(RuleBasedStateMachine):
                 self._fill(self._newest(user))
             elif step == "submit":
                 self._verb(collect.submit, 0, self._newest(user), "merchant")
+            elif step == "unseen":
+                self.world.pin(self._name(user), None)
             elif step in STATUSES:
                 self.webhook(self._index(user), 0, step, True, 0, None)
             elif step in LOSSES:
@@ -786,7 +789,7 @@ def test_what_must_always_hold_does_for_a_long_time(muted_sandbox: SandboxProces
     print(f"seed {number}")
 
     def begin() -> Onboardings:
-        return Onboardings(muted_sandbox, merchant_end)
+        return Onboardings(muted_sandbox, merchant_end, swarm=bool(number % 2))
 
     run_state_machine_as_test(
         seed(number)(begin), settings=settings(**COMMON, max_examples=1_000, stateful_step_count=60)
