@@ -12,11 +12,11 @@ import json
 import re
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.documents import Shelf
 from orchestrator.errors import InvalidInput, StoreUnavailable
@@ -28,6 +28,10 @@ _DATABASE, _MANIFEST, _DOCUMENTS = "database.sqlite", "manifest.json", "document
 _LOCATION = re.compile(r"onb_[A-Za-z0-9]+/[A-Za-z]+-[0-9a-f]+")
 _TRIES = 20
 OpenCopy = Callable[[Path], Driver]
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
 
 
 def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
@@ -62,53 +66,60 @@ def read(driver: Driver, store: Store, shelf: Shelf, file: Path) -> int:
     if not store.is_empty() or any(True for _ in shelf.locations()):
         raise InvalidInput("this installation is not empty: restore into a new database and document folder")
     count = 0
-    with tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as folder:
-        copy = Path(folder) / _DATABASE
-        try:
-            manifest = _checked_manifest(file)
-            with tarfile.open(file) as archive:
-                for member in archive:
-                    data = archive.extractfile(member)
-                    content = data.read() if data is not None else b""
-                    if member.name == _DATABASE:
-                        copy.write_bytes(content)
-                    elif member.name.startswith(_DOCUMENTS):
-                        shelf.write(_location(member.name), content)
-                        count += 1
-        except (OSError, tarfile.TarError) as error:
-            raise StoreUnavailable(f"the archive could not be restored ({error})") from error
-        if hashlib.sha256(copy.read_bytes()).hexdigest() != manifest["databaseSha256"]:
-            raise InvalidInput("the archive is damaged: its database is not the one that was backed up")
-        driver.restore(copy)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as folder,
+            tarfile.open(file, "r:") as archive,
+        ):
+            _check(archive)
+            copy = Path(folder) / _DATABASE
+            for name, content in _members(archive):
+                if name == _DATABASE:
+                    copy.write_bytes(content)
+                elif name != _MANIFEST:
+                    shelf.write(_location(name), content)
+                    count += 1
+            driver.restore(copy)
+    except (EOFError, tarfile.TarError) as error:
+        raise InvalidInput("this is no whole archive that `orchestrator backup` wrote") from error
+    except OSError as error:
+        raise StoreUnavailable(f"the archive could not be restored ({error.strerror})") from error
     driver.migrate()
     return count
 
 
 def _fill(archive: tarfile.TarFile, driver: Driver, shelf: Shelf, open_copy: OpenCopy, folder: Path) -> int:
     archived: set[str] = set()
+    documents = hashlib.sha256()
     for location, _ in shelf.locations():
-        _add(archive, shelf, location, archived)
+        _add(archive, shelf, location, archived, documents)
     for attempt in range(_TRIES):
         copy = folder / f"{attempt}.sqlite"
         driver.backup(copy)
         with closing(open_copy(copy)) as copied:
             named = set(Store(copied).document_locations())
         for location in sorted(named - archived):
-            _add(archive, shelf, location, archived)
+            _add(archive, shelf, location, archived, documents)
         if named <= archived:
             content = copy.read_bytes()
             _add_bytes(archive, _DATABASE, content)
-            manifest = {"format": _FORMAT, "databaseSha256": hashlib.sha256(content).hexdigest()}
+            manifest = {
+                "format": _FORMAT,
+                "databaseSha256": hashlib.sha256(content).hexdigest(),
+                "documentsSha256": documents.hexdigest(),
+            }
             _add_bytes(archive, _MANIFEST, json.dumps(manifest).encode())
             return len(archived)
     raise StoreUnavailable("documents change faster than they can be archived: try again when there is less to do")
 
 
-def _add(archive: tarfile.TarFile, shelf: Shelf, location: str, archived: set[str]) -> None:
-    """Archive a file, unless it went in the meantime."""
+def _add(archive: tarfile.TarFile, shelf: Shelf, location: str, archived: set[str], documents: _Hash) -> None:
+    """Archive a file, unless it went in the meantime. `documents`: the hash over all that are archived."""
     content = shelf.read(location)
     if content is not None and _LOCATION.fullmatch(location):
-        _add_bytes(archive, f"{_DOCUMENTS}{location}", content)
+        name = f"{_DOCUMENTS}{location}"
+        _add_bytes(archive, name, content)
+        documents.update(_line(name, content))
         archived.add(location)
 
 
@@ -118,17 +129,44 @@ def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, BytesIO(content))
 
 
-def _checked_manifest(file: Path) -> dict[str, Any]:
-    try:
-        with tarfile.open(file) as archive:
-            data = archive.extractfile(_MANIFEST)
-            manifest: dict[str, Any] = json.loads(data.read()) if data is not None else {}
-            names = archive.getnames()
-    except (KeyError, ValueError, tarfile.TarError) as error:
-        raise InvalidInput("this is no whole archive that `orchestrator backup` wrote") from error
-    if manifest.get("format") != _FORMAT or _DATABASE not in names:
+def _check(archive: tarfile.TarFile) -> None:
+    """Raises InvalidInput unless every byte is what was backed up; nothing is written before that is known."""
+    manifest: dict[str, Any] = {}
+    database, documents = "", hashlib.sha256()
+    for name, content in _members(archive):
+        if name == _DATABASE:
+            database = hashlib.sha256(content).hexdigest()
+        elif name == _MANIFEST:
+            manifest = _parsed(content)
+        else:
+            _location(name)
+            documents.update(_line(name, content))
+    if not manifest:
+        raise InvalidInput("this is no whole archive that `orchestrator backup` wrote")
+    if manifest.get("format") != _FORMAT:
         raise InvalidInput("this archive is of another version")
-    return manifest
+    if (database, documents.hexdigest()) != (manifest.get("databaseSha256"), manifest.get("documentsSha256")):
+        raise InvalidInput("the archive is damaged: its content is not what was backed up")
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        data = archive.extractfile(member) if member.isreg() else None
+        if data is None:
+            raise InvalidInput("the archive holds something that is no file: it was changed")
+        yield member.name, data.read()
+
+
+def _parsed(manifest: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(manifest)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _line(name: str, content: bytes) -> bytes:
+    return f"{name} {hashlib.sha256(content).hexdigest()}\n".encode()
 
 
 def _location(name: str) -> str:

@@ -18,8 +18,8 @@ from orchestrator.onboarding.restore import settle_restored
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
     """Write one archive of database and sealed documents, while everything runs; never the keys."""
+    _check_local(Config.from_env())
     with opened() as service:
-        _check_local(service.config)
         count = archives.write(service.driver, service.context.documents.shelf, bootstrap.database, file)
     click.echo(f"wrote {file} with {count} documents; keep ORCHESTRATOR_ENCRYPTION_KEYS elsewhere, they are not in it")
 
@@ -28,9 +28,10 @@ def backup(file: Path) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def restore(file: Path) -> None:
     """Restore an archive into an empty installation, before `serve` or `worker` is started."""
-    service = bootstrap.build(Config.from_env())
+    config = Config.from_env()
+    _check_local(config)
+    service = bootstrap.build(config)
     try:
-        _check_local(service.config)
         service.migrate()
         context = service.context
         count = archives.read(service.driver, context.store, context.documents.shelf, file)
