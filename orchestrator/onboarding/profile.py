@@ -53,20 +53,23 @@ DOCUMENT_KINDS = ("idFileFront", "idFileBack", "selfie", "amlReport")
 LARGEST_DOCUMENT = LARGEST_AML_REPORT = 5_000_000
 LARGEST_SUM = 10_000_000
 
+PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+"""For readers: no control characters, and not blank. (What is checked is stricter: whatever cannot be printed.)"""
+_COUNTRY = {"description": "ISO 3166-1 alpha-3.", "pattern": "^[A-Z]{3}$", "examples": ["HKG"]}
+_DAY = {"format": "date", "examples": ["1990-12-31"]}
+_MOMENT = {
+    "description": "UTC.",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
+    "examples": ["2026-11-22 10:00:00"],
+}
 _SAYS: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(
-        ("nationality", "residentialCountry", "idCountry"),
-        {"description": "ISO 3166-1 alpha-3.", "pattern": "^[A-Z]{3}$", "examples": ["HKG"]},
-    ),
-    **dict.fromkeys(("dob", "idExpiry"), {"format": "date", "examples": ["1990-12-31"]}),
-    **dict.fromkeys(
-        ("registerTime", "kycTime"),
-        {
-            "description": "UTC.",
-            "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
-            "examples": ["2026-11-22 10:00:00"],
-        },
-    ),
+    "nationality": _COUNTRY,
+    "residentialCountry": _COUNTRY,
+    "idCountry": _COUNTRY,
+    "dob": _DAY,
+    "idExpiry": _DAY,
+    "registerTime": _MOMENT,
+    "kycTime": _MOMENT,
     "ip": {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}], "examples": ["203.0.113.7"]},
     "kycType": {"description": "USER if absent."},
     "shareToken": {"description": "Chooses sharing by token at OSL Pay; no files go there then."},
@@ -91,7 +94,7 @@ class ProfileRules:
         schema_fields: dict[str, Any] = {
             name: fields.String(
                 validate=[_printable, validate.Length(1, _LONGEST.get(name, 128)), *checks.get(name, [])],
-                metadata={**({} if name in checks else {"pattern": r"\S"}), **_SAYS.get(name, {})},
+                metadata={**({} if name in checks else {"pattern": PRINTABLE}), **_SAYS.get(name, {})},
             )
             for name in (*names, "kycTime", "kycLevel")
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -32,10 +32,10 @@ class _Session:
         self._connection = connection
 
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
-        return cast(list[Row], self._connection.execute(_sql(name), parameters).fetchall())
+        return cast(list[Row], self._connection.execute(_sql(name), _storable(parameters)).fetchall())
 
     def run(self, name: str, /, **parameters: Any) -> int:
-        return self._connection.execute(_sql(name), parameters).rowcount
+        return self._connection.execute(_sql(name), _storable(parameters)).rowcount
 
     def now(self, local: int) -> int:
         del local
@@ -123,6 +123,13 @@ class PostgresDriver:
                 f"the database could not be used ({type(error).__name__}): check that the server runs and "
                 "ORCHESTRATOR_DATABASE_URL names it"
             ) from error
+
+
+def _storable(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """PostgreSQL refuses texts with NUL; what we store has none, so what is asked for with one is not there."""
+    return {
+        name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in parameters.items()
+    }
 
 
 def _pending(connection: _Connection) -> list[tuple[str, str]]:

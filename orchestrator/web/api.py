@@ -11,6 +11,7 @@ from orchestrator.errors import InvalidInput
 from orchestrator.onboarding import collect, look, operate, signup
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
+from orchestrator.web.asked import OnboardingQuerySchema
 from orchestrator.web.auth import allow, service
 from orchestrator.web.bodies import document_body, json_object
 from orchestrator.web.described import JSON, Answer, described
@@ -45,6 +46,7 @@ def create() -> ResponseReturnValue:
 @described("listOnboardings", {200: Answer("A page.", "Onboardings")}, 422, query="OnboardingQuery")
 def page() -> dict[str, Any]:
     """Onboardings newest first: `items` and `nextCursor`."""
+    _check_query()
     context = service()
     rows, cursor = look.page(
         context, request.args.get("state"), request.args.get("q"), request.args.get("cursor"), _limit()
@@ -211,6 +213,13 @@ def _shown(onboarding: Onboarding) -> dict[str, Any]:
 
 def _is_operator() -> bool:
     return bool(g.role == "operator")
+
+
+def _check_query() -> None:
+    """Raises InvalidInput for a misspelt filter, which would otherwise list everybody."""
+    unknown = set(request.args) - set(OnboardingQuerySchema._declared_fields)
+    if unknown:
+        raise InvalidInput("the query is not valid", {name[:64]: ["is not a parameter"] for name in unknown})
 
 
 def _limit() -> int:

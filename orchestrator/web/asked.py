@@ -9,6 +9,7 @@ from marshmallow import Schema, fields, validate
 
 from orchestrator.machine import State
 from orchestrator.onboarding.operate import LONGEST_REASON, LONGEST_USER_KEY
+from orchestrator.onboarding.profile import PRINTABLE
 
 NOTIFICATIONS = {
     "onboarding.submitted": "Everything goes to the providers.",
@@ -36,14 +37,19 @@ class ResubmissionSchema(Schema):
 class AuthorizationCancelSchema(Schema):
     """Which of BTSE Pay's user keys is to be cancelled, for good."""
 
-    userKey = fields.String(required=True, validate=validate.Length(1, LONGEST_USER_KEY))
+    userKey = fields.String(
+        required=True,
+        validate=validate.Length(1, LONGEST_USER_KEY),
+        metadata={"pattern": r"^[^\x00-\x1f\x7f]+$"},
+    )
 
 
 class OnboardingQuerySchema(Schema):
     """Which onboardings are listed."""
 
     state = fields.String(
-        validate=validate.OneOf([state.value for state in State]), metadata={"description": "Only those in it."}
+        validate=validate.OneOf([*(state.value for state in State), ""]),
+        metadata={"description": "Only those in it. Empty: all."},
     )
     q = fields.String(metadata={"description": "Exactly an id, merchantUserId, email or OSL userId: a single page."})
     cursor = fields.String(metadata={"description": "The `nextCursor` of the page before."})
@@ -53,11 +59,11 @@ class OnboardingQuerySchema(Schema):
 class CallbackDataSchema(Schema):
     """What OSL Pay says of a user."""
 
-    userId = fields.String(required=True, validate=validate.Length(1, 128))
+    userId = fields.String(required=True, validate=validate.Length(1, 128), metadata={"pattern": PRINTABLE})
     kycStatus = fields.String(
         required=True,
         validate=validate.Length(1, 64),
-        metadata={"examples": ["PROCESS", "REVIEW", "PASS", "REJECT", "FINAL_REJECT"]},
+        metadata={"pattern": PRINTABLE, "examples": ["PROCESS", "REVIEW", "PASS", "REJECT", "FINAL_REJECT"]},
     )
     merchantUserId = fields.String(allow_none=True)
     kycShareFailedReason = fields.String()

@@ -14,7 +14,7 @@ from marshmallow import Schema
 from werkzeug.routing import Rule
 
 from orchestrator.onboarding.access import ROLES
-from orchestrator.onboarding.profile import DOCUMENT_KINDS, ProfileRules
+from orchestrator.onboarding.profile import DOCUMENT_KINDS, PRINTABLE, ProfileRules
 from orchestrator.web import asked, schemas
 from orchestrator.web.described import BEARER, JSON, SIGNUP_SIGNATURE, Answer, Described
 from orchestrator.web.examples import ERROR_EXAMPLES, EXAMPLES
@@ -172,7 +172,7 @@ def _object(members: Mapping[str, Any], *required: str, says: str) -> dict[str, 
 
 
 def _text(longest: int) -> dict[str, Any]:
-    return {"type": "string", "minLength": 1, "maxLength": longest, "pattern": r"\S"}
+    return {"type": "string", "minLength": 1, "maxLength": longest, "pattern": PRINTABLE}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -181,9 +181,13 @@ def _ref(name: str) -> dict[str, str]:
 
 def _event(kind: str, data: str) -> dict[str, Any]:
     """An event of the one type that concerns us, or of any other, which changes nothing."""
-    ours = {"properties": {"type": {"const": kind}, "data": _ref(data)}, "required": ["type", "data"]}
-    other = {"properties": {"type": {"type": "string", "not": {"const": kind}}}, "required": ["type"]}
-    return {"type": "object", "description": f"`{kind}`; another type changes nothing.", "anyOf": [ours, other]}
+    word = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": PRINTABLE}
+    members = {"type": word, "data": {"type": "object"}}
+    ours = {"properties": {"type": {"const": kind}, "data": _ref(data)}}
+    other = {"properties": {"type": {"not": {"const": kind}}}}
+    says = f"`{kind}`; another type changes nothing."
+    required = ["type", "data"]
+    return {"type": "object", "description": says, "properties": members, "required": required, "anyOf": [ours, other]}
 
 
 def _operation(spec: APISpec, rule: Rule, view: Any) -> dict[str, Any]:
