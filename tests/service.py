@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
@@ -30,6 +31,7 @@ from orchestrator.machine import Event, State
 from orchestrator.onboarding import access, advance, chain, collect, look, receive, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context, Timings
+from orchestrator.providers import http as outgoing_http
 from orchestrator.records import Callback, CallbackToken, Lane, Onboarding, ShareOutcome, Transition, Verdict
 from orchestrator.seal import plain_hash
 from orchestrator.signatures import osl_sign
@@ -43,6 +45,9 @@ SIGNUP_SECRET = "whsec_" + base64.b64encode(b"signup-secret-of-24-byte").decode(
 NOTIFY_SECRET = "whsec_" + base64.b64encode(b"notify-secret-of-24-byte").decode()
 ENCRYPTION_KEY = base64.b64encode(bytes(range(32))).decode()
 ROOM: Mapping[Lane, int] = dict.fromkeys(Lane, 8)
+
+_tls_context = functools.cache(outgoing_http.tls_context)
+"""Reading all authorities takes longer than most tests."""
 
 _users = itertools.count(1)
 
@@ -120,15 +125,15 @@ class Bench:
 
     def open(self) -> Service:
         """One more service over the same files, as another process would have it."""
-        self.services.append(
-            build(
+        with patch.object(outgoing_http, "tls_context", _tls_context):
+            service = build(
                 Config.from_env(self.environ()),
                 timings=self.timings,
                 now_ms=self.clock,
                 token=self._token,
                 rand=lambda: self.jitter,
             )
-        )
+        self.services.append(service)
         return self.services[-1]
 
     def environ(self) -> dict[str, str]:
