@@ -107,6 +107,10 @@ class Context:
         opened = self.open_json(onboarding.profile_sealed, "onboardings", onboarding.id, "profile")
         return opened["email"], opened["profile"]
 
+    def erased_names(self, merchant_user_id: str) -> list[str]:
+        """What stands in place of an erased user's merchantUserId: one for each key, the first is written."""
+        return [f"erased-{name[:40]}" for name in self.sealer.hashes("merchantUserId", merchant_user_id)]
+
     def backoff_ms(self, attempts: int) -> int:
         """Full jitter: up to 1 s, 2 s, 4 s … before try `attempts` + 1."""
         longest = min(self.timings.backoff_first * 2 ** min(attempts - 1, 30), self.timings.backoff_longest)

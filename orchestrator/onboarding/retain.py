@@ -81,7 +81,7 @@ def erase_here(context: Context, onboarding_id: str, actor: str) -> None:
 def _erased(context: Context, row: Onboarding, actor: str, kinds: Sequence[str], now: int) -> Step:
     columns = {
         **_without_profile(context, row, now),
-        "merchant_user_id": f"erased-{context.sealer.hash('merchantUserId', row.merchant_user_id)[:40]}",
+        "merchant_user_id": context.erased_names(row.merchant_user_id)[0],
         "osl_user_id": None,
         "ask_at": None,
         "claim": None,

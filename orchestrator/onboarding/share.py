@@ -76,7 +76,9 @@ def _upload(work: Work, document: Document) -> None:
     def decide(row: Onboarding) -> Sequence[Step]:
         there = [item for item in context.store.documents(row.id) if item.location == document.location]
         kept = [replace(item, url_sealed=sealed, url_at=now) for item in there]
-        step = Step(Event.FILE_UPLOADED, ACTOR, document.kind, {**FRESH, **_now_if_sharing(row, now)})
+        # A URL renewed because it grew too old says nothing about the share that keeps failing: its horizon goes on.
+        cleared = FRESH if document.url_at is None else {"unauthorized": 0}
+        step = Step(Event.FILE_UPLOADED, ACTOR, document.kind, {**cleared, **_now_if_sharing(row, now)})
         return [replace(step, document=kept[0] if kept else None)]
 
     work.done(decide)
@@ -180,7 +182,9 @@ def _ask_whether_it_arrived(work: Work) -> None:
 
 def _can_prove(context: Context, row: Onboarding) -> bool:
     """Whether the status query tells anything: not in a later round that no REJECT ended before."""
-    return row.prior_reject or (row.round == 1 and not context.store.shared_before(row))
+    if row.prior_reject or row.round > 1:
+        return row.prior_reject
+    return not context.store.shared_before(row, context.erased_names(row.merchant_user_id))
 
 
 def _proves(row: Onboarding, answer: KycStatus) -> bool:

@@ -221,6 +221,11 @@ update deliveries set due_at = :now where id in (
     select id from deliveries where onboarding_id = :onboarding_id and status = 'pending' order by seq limit 1)
     and due_at is null;
 
+-- name: forget_delivery
+-- What a notification said that is over, about a user of whom nothing is kept any more.
+update deliveries set body_sealed = :nothing where id = :id and status <> 'pending' and onboarding_id in (
+    select id from onboardings where id = deliveries.onboarding_id and profile_deleted_at is not null);
+
 -- name: resend_delivery
 -- Put a finished notification back in line.
 update deliveries set status = 'pending', attempts = 0, last_error = null,

@@ -94,6 +94,7 @@ class ScheduleStore:
                 delivered_at=delivery.delivered_at,
             )
             if held and delivery.status is not DeliveryStatus.PENDING:
+                session.run("forget_delivery", id=delivery.id, nothing=b"")
                 session.run("next_delivery", onboarding_id=delivery.onboarding_id, now=now)
 
         self._driver.write(work)

@@ -121,9 +121,10 @@ class Store:
         """The newest live one that OSL Pay calls by this userId."""
         return self._onboarding("live_onboarding_of_osl_user", osl_user_id=osl_user_id)
 
-    def shared_before(self, onboarding: Onboarding) -> bool:
-        """Whether OSL Pay may know the user from an earlier onboarding."""
-        return bool(self._rows("shared_before", merchant_user_id=onboarding.merchant_user_id, id=onboarding.id))
+    def shared_before(self, onboarding: Onboarding, erased_names: Sequence[str]) -> bool:
+        """Whether OSL Pay may know the user from an earlier onboarding, be it an erased one."""
+        names = (onboarding.merchant_user_id, *erased_names)
+        return any(self._rows("shared_before", merchant_user_id=name, id=onboarding.id) for name in names)
 
     def page(self, state: State | None, cursor: tuple[int, str] | None, limit: int) -> list[Onboarding]:
         """Onboardings newest first, after `cursor` (created_at, id)."""

@@ -59,9 +59,9 @@ create table onboardings (
     check (state <> 'confirming' or claim is not null)
 ) $strict;
 
--- One live onboarding per merchantUserId.
+-- One live onboarding per merchantUserId; a user may have been erased any number of times.
 create unique index onboardings_live on onboardings (merchant_user_id)
-    where state not in ('cancelled', 'expired');
+    where state not in ('cancelled', 'expired') and erased_at is null;
 create index onboardings_merchant_user on onboardings (merchant_user_id, created_at);
 create index onboardings_due on onboardings (lane, due_at) where due_at is not null;
 create index onboardings_newest on onboardings (created_at, id);
