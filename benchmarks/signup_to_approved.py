@@ -1,7 +1,8 @@
-"""How long a user takes from the signup hook to approved, on the sandbox: `python -m benchmarks.signup_to_approved`.
+"""How long a user takes from the signup hook to approved, on the sandbox.
 
-Users of the story `early` follow each other, one at a time: its one webhook comes with the share, so that what is measured
-is the service and not the sandbox's pauses. Two documents are sent over the API in between. Prints a table and writes `benchmarks/signup_to_approved.json`.
+`python -m benchmarks.signup_to_approved` prints a table and writes `benchmarks/signup_to_approved.json`. Users of the
+story `early` follow each other, one at a time: its one webhook comes with the share, so that what is measured is the
+service and not the sandbox's pauses. Two documents are sent over the API in between.
 """
 
 from __future__ import annotations
