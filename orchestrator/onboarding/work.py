@@ -21,7 +21,7 @@ ACTOR = "worker"
 SLOT_SLACK = 5_000
 """Milliseconds from claiming a row, with its slot, within which its call must begin."""
 LONE_FAILURES = 3
-"""Unauthorized answers in a row after which an onboarding is parked, if others succeed meanwhile."""
+"""Unauthorized answers in a row after which an onboarding is parked, if it alone gets them while others succeed."""
 FRESH: Mapping[str, Any] = {"attempts": 0, "failing_since": None, "unauthorized": 0}
 """What a success clears."""
 _DOUBTED = (State.COLLECTING, State.NEEDS_ATTENTION, *SETTLED)
@@ -123,7 +123,7 @@ def _failure_step(
         return _given_up(row, str(error), failure, changes)
     if error.kind is Kind.UNAUTHORIZED:
         count = row.unauthorized + 1
-        if count >= LONE_FAILURES and _others_succeed(context, row, error.provider, now):
+        if count >= LONE_FAILURES and _is_alone(context, row, error.provider, now):
             return _given_up(row, str(error), failure, changes)
         wait = max(context.timings.unauthorized_shortest, context.backoff_ms(count))
         # The retry horizon runs over transient failures alone.
@@ -162,8 +162,10 @@ def _again_at(row: Onboarding, when: int) -> dict[str, Any]:
     return {"ask_at": when} if row.state in _DOUBTED and not confirms else {"step_at": when}
 
 
-def _others_succeed(context: Context, row: Onboarding, provider: str, now: int) -> bool:
+def _is_alone(context: Context, row: Onboarding, provider: str, now: int) -> bool:
+    """Whether others were let in lately, and nobody else was turned away since."""
     health = context.schedule.health(provider)
     if health.last_success_at is None or health.last_success_of == row.id:
         return False
-    return now - health.last_success_at <= context.timings.others_succeed_within
+    turned_away = set(health.unauthorized_ids) - {row.id}
+    return not turned_away and now - health.last_success_at <= context.timings.others_succeed_within
