@@ -10,7 +10,7 @@ from orchestrator.machine import CLAIMS, CLOSED, Event, State
 from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.receive import EVENTS
-from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, Work
+from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, WORKED, Work
 from orchestrator.providers.osl_pay import KycStatus
 from orchestrator.records import Callback, Onboarding, Verdict
 
@@ -85,7 +85,7 @@ def _contradicted(context: Context, row: Onboarding, answer: KycStatus | None, c
             "contradictions": row.contradictions + 1,
             "contradicted_at": since,
             "step_at": max(now, since + waits[row.contradictions]),
-            **FRESH,
+            **WORKED,
         }
         return Step(Event.UNCONFIRMED, ACTOR, changes=changes)
     said = answer.kyc_status if answer is not None and answer.kyc_status in EVENTS else "something else"
@@ -111,7 +111,7 @@ def _polled(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequence[S
     )
     if stays:
         event = Event.ANSWERED_OPEN if event is Event.ANSWERED_REVIEW else event
-        changes |= {"polls": row.polls + 1, "poll_rejects": rejects, "step_at": context.now_ms() + wait, **FRESH}
+        changes |= {"polls": row.polls + 1, "poll_rejects": rejects, "step_at": context.now_ms() + wait, **WORKED}
     return [Step(event, ACTOR, _said(answer), changes, reason=_answered_reason(event, answer))]
 
 

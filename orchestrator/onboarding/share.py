@@ -16,7 +16,7 @@ from orchestrator.onboarding.apply import Failure, Step
 from orchestrator.onboarding.context import HOUR, Context
 from orchestrator.onboarding.files import provider_file
 from orchestrator.onboarding.receive import apply_early
-from orchestrator.onboarding.work import ACTOR, FRESH, Work
+from orchestrator.onboarding.work import ACTOR, FRESH, WORKED, Work
 from orchestrator.providers.osl_pay import KycStatus
 from orchestrator.records import Callback, CallbackToken, Document, Onboarding, ShareOutcome, Verdict
 from orchestrator.seal import plain_hash
@@ -77,7 +77,7 @@ def _upload(work: Work, document: Document) -> None:
         there = [item for item in context.store.documents(row.id) if item.location == document.location]
         kept = [replace(item, url_sealed=sealed, url_at=now) for item in there]
         # A URL renewed because it grew too old says nothing about the share that keeps failing: its horizon goes on.
-        cleared = FRESH if document.url_at is None else {"unauthorized": 0}
+        cleared = WORKED if document.url_at is None else {"unauthorized": 0}
         step = Step(Event.FILE_UPLOADED, ACTOR, document.kind, {**cleared, **_now_if_sharing(row, now)})
         return [replace(step, document=kept[0] if kept else None)]
 

@@ -24,6 +24,8 @@ LONE_FAILURES = 3
 """Unauthorized answers in a row after which an onboarding is parked, if it alone gets them while others succeed."""
 FRESH: Mapping[str, Any] = {"attempts": 0, "failing_since": None, "unauthorized": 0}
 """What a success clears."""
+WORKED: Mapping[str, Any] = {**FRESH, "last_error_sealed": None}
+"""What a success clears in a state that stays: nobody is to look after an error that is over."""
 _DOUBTED = (State.COLLECTING, State.NEEDS_ATTENTION, *SETTLED)
 T = TypeVar("T")
 
