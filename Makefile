@@ -34,8 +34,9 @@ format: $(BIN)/pytest ## Write the code as `check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(BIN)/pytest ## Write the reference pages and the diagram from the code
+docs: $(BIN)/pytest ## Write the reference pages, the diagram and the guarantees from the code
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_guarantees.py
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s
