@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.errors import Kind, OrchestratorError, ProviderError, SealBroken
+from orchestrator.errors import Kind, OrchestratorError, ProviderError, SealBroken, StoreUnavailable
 from orchestrator.onboarding import look
 from orchestrator.onboarding.context import SECOND, Context
 from orchestrator.providers.answers import Answer
@@ -43,11 +43,19 @@ def examine(
     """Every check in turn. `btse_variants`: clients with other assumptions, by what they assume; `urls`: by setting."""
     yield from _urls(urls)
     yield from _stored(context)
-    yield from _sealed(context)
+    yield from _if_stored("keys", _sealed(context))
     yield _worker(context)
     yield _public_url(context, outgoing)
     yield from _btse(context, btse_variants)
-    yield from _osl(context)
+    yield from _if_stored("OSL Pay", _osl(context))
+
+
+def _if_stored(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings, as far as the database can be used: before the first `migrate` it cannot."""
+    try:
+        yield from findings
+    except StoreUnavailable:
+        yield Finding(check, Level.WARNING, "cannot be checked before the database can be used")
 
 
 def _urls(urls: Mapping[str, str]) -> Iterator[Finding]:
@@ -88,16 +96,16 @@ def _stored(context: Context) -> Iterator[Finding]:
 
 def _sealed(context: Context) -> Iterator[Finding]:
     counted: dict[str, int] = {}
-    for sealed in context.store.sealed_profiles():
+    for sealed in context.store.sealed_values():
         key_id = context.sealer.key_id(sealed)
         counted[key_id] = counted.get(key_id, 0) + 1
     known = context.sealer.key_ids()
     for position, key_id in enumerate(known):
         use = "seals new rows" if position == 0 else "only opens: run `orchestrator reseal`, then it can go"
         level = Level.OK if position == 0 or not counted.get(key_id) else Level.WARNING
-        yield Finding(f"key {key_id}", level, f"{counted.pop(key_id, 0)} profiles; {use}")
+        yield Finding(f"key {key_id}", level, f"{counted.pop(key_id, 0)} sealed values; {use}")
     for key_id, count in counted.items():
-        text = f"{count} profiles were sealed with it and it is not in ORCHESTRATOR_ENCRYPTION_KEYS: add it back"
+        text = f"{count} values were sealed with it and it is not in ORCHESTRATOR_ENCRYPTION_KEYS: add it back"
         yield Finding(f"key {key_id}", Level.ERROR, text)
 
 

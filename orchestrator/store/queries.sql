@@ -453,9 +453,9 @@ select location from documents where location > :after order by location limit :
 -- Whether anything is stored.
 select 1 as found from onboardings union select 1 from access_tokens limit 1;
 
--- name: sealed_profiles
--- Sealed profiles, to count which key sealed how many.
-select id, profile_sealed from onboardings where id > :after order by id limit :limit;
+-- name: sealed_columns
+-- What is sealed in the onboardings' own rows, to count which key sealed how much.
+select id, profile_sealed, link_sealed, reason_sealed, last_error_sealed from onboardings where id > :after order by id limit :limit;
 
 -- name: callback
 -- One callback by its id.

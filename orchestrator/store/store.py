@@ -238,12 +238,13 @@ class Store:
         """Put a body sealed anew in place of `old`, if it is still that."""
         self._driver.write(lambda session: session.run(f"reseal_{table}", key=key, old=old, new=new))
 
-    def sealed_profiles(self) -> Iterator[bytes]:
-        """Every sealed profile."""
+    def sealed_values(self) -> Iterator[bytes]:
+        """All that is sealed in the rows of onboardings, and every sealed body."""
         last = ""
-        while page := self._rows("sealed_profiles", after=last, limit=_CHUNK):
-            yield from (row["profile_sealed"] for row in page)
+        while page := self._rows("sealed_columns", after=last, limit=_CHUNK):
             last = page[-1]["id"]
+            yield from (value for row in page for name, value in row.items() if name != "id" and value is not None)
+        yield from (sealed for _, _, _, sealed in self.sealed_bodies() if sealed)
 
     def document_locations(self) -> Iterator[str]:
         """Where every document's file lies."""
