@@ -1,0 +1,360 @@
+"""The same service over a real PostgreSQL: nothing given twice, nothing lost, nothing out of order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.machine import Event, State
+from orchestrator.onboarding import advance, audit, collect, operate, retain, signup
+from orchestrator.onboarding.apply import Step, apply
+from orchestrator.records import DeliveryStatus, Lane, Onboarding
+from orchestrator.store import Change, LeaseLost
+from orchestrator.store.store import Held
+from tests.command_line import CHECKOUT, orchestrator
+from tests.merchant_end import MerchantEnd
+from tests.postgres_server import PostgresServer, postgres_server
+from tests.sandbox_process import SandboxProcess
+from tests.service import SECOND, Bench, Clock, new_user, pdf
+from tests.waiting import until
+
+__all__ = ["postgres_server"]
+THREADS = 4
+
+
+class RealClock(Clock):
+    """Leases and slots follow the server's clock, which no test moves."""
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+def bench_over(server: PostgresServer, folder: Path, sandbox: SandboxProcess | None = None, **settings: str) -> Bench:
+    settings = {"ORCHESTRATOR_DATABASE_URL": server.new_database(), "CALLBACK_PATIENCE_SECONDS": "0.3", **settings}
+    return Bench(folder, sandbox, clock=RealClock(), **settings)
+
+
+@pytest.fixture
+def shared_bench(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Bench]:
+    made = bench_over(postgres_server, tmp_path)
+    yield made
+    made.close()
+
+
+def all_at_once(work: Callable[[int], None], threads: int = THREADS) -> None:
+    """`work(number)` in threads; what one raises is raised here."""
+    errors: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - raised again by the test's own thread
+            errors.append(error)
+
+    workers = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for error in errors:
+        raise error
+
+
+def one_more(row: Onboarding) -> list[Step]:
+    return [Step(Event.EDITED, "test", changes={"share_losses": row.share_losses + 1})]
+
+
+def counted(row: Onboarding) -> list[Step]:
+    return [Step(None, "test", changes={"share_losses": row.share_losses + 1})]
+
+
+def test_two_processes_that_migrate_at_once_do_it_once_and_nothing_starts_before(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres_server.new_database()
+    bench = Bench.__new__(Bench)
+    bench.folder, bench.sandbox = tmp_path, None
+    bench.settings = {"ORCHESTRATOR_DATABASE_URL": url}
+    environ = bench.environ()
+    said = orchestrator(environ, tmp_path, "token", "list", expect=1).stderr
+    assert "run `orchestrator migrate` first" in said
+    command = [sys.executable, "-m", "orchestrator", "migrate"]
+    processes = [
+        subprocess.Popen(command, env={**environ, "PYTHONPATH": str(CHECKOUT)}, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    found = sorted(process.communicate(timeout=60)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert found[0].startswith("applied 0001_first")
+    assert found[1] == "nothing to do\n"
+    assert orchestrator(environ, tmp_path, "token", "list").stdout == ""
+
+
+def test_a_change_of_what_has_changed_meanwhile_is_not_stored(shared_bench: Bench) -> None:
+    row = shared_bench.sign_up()
+    store = shared_bench.context.store
+    assert store.commit(Change(row, replace(row, round=2)))
+    assert not store.commit(Change(row, replace(row, round=3))), "the row is another one by now"
+    assert store.onboarding(row.id) == replace(row, round=2, version=2)
+    assert not store.commit(Change(None, row)), "it is there already"
+    assert store.counts()[State.COLLECTING] == 1, "nothing of a refused change remains"
+
+
+def test_threads_that_change_one_row_and_sign_one_user_up_all_get_through(shared_bench: Bench) -> None:
+    row = shared_bench.sign_up()
+    data = signup.checked_signup(shared_bench.context, new_user())
+    ids: set[str] = set()
+
+    def work(number: int) -> None:
+        ids.add(signup.sign_up(shared_bench.context, data, "hook", f"msg-{number}")[0].id)
+        for _ in range(10):
+            apply(shared_bench.context, row.id, one_more)
+
+    all_at_once(work)
+    assert len(ids) == 1
+    assert shared_bench.row(row).share_losses == THREADS * 10
+    assert list(audit.faults(shared_bench.context)) == []
+
+
+def test_a_lease_that_another_took_over_stores_nothing(shared_bench: Bench) -> None:
+    row = shared_bench.submitted()
+    (claim,) = shared_bench.claim()
+    assert claim.onboarding.id == row.id
+    assert shared_bench.claim() == [], "it is given once"
+    with pytest.raises(LeaseLost):
+        apply(shared_bench.context, row.id, counted, held=Held("another"))
+    assert shared_bench.row(row).share_losses == 0
+    apply(shared_bench.context, row.id, counted, held=Held(claim.lease))
+    assert shared_bench.row(row).lease is None
+    with pytest.raises(LeaseLost):
+        apply(shared_bench.context, row.id, counted, held=Held(claim.lease))
+
+
+def test_what_is_due_is_never_given_to_two_of_four_claimers(shared_bench: Bench) -> None:
+    ids = {shared_bench.submitted().id for _ in range(40)}
+    contexts = [shared_bench.open().context for _ in range(THREADS)]
+    given: list[list[str]] = [[] for _ in contexts]
+    room = {**dict.fromkeys(Lane, 0), Lane.UPLOAD: 3}
+
+    def work(number: int) -> None:
+        while claims := advance.claim(contexts[number], room):
+            given[number] += [claim.onboarding.id for claim in claims]
+
+    all_at_once(work)
+    # Who skips what others hold may find nothing once: then the rest is still there, and given now.
+    given.append([claim.onboarding.id for claim in shared_bench.claim({**room, Lane.UPLOAD: 40})])
+    together = [onboarding_id for found in given for onboarding_id in found]
+    assert sorted(together) == sorted(ids)
+
+
+def test_four_threads_never_take_more_slots_in_any_second_than_there_are(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    budget = 7
+    bench = bench_over(postgres_server, tmp_path, OSL_REQUESTS_PER_SECOND=str(budget))
+    contexts = [bench.open().context for _ in range(THREADS)]
+    sent: list[float] = []
+    ends = time.monotonic() + 3.5
+
+    def work(number: int) -> None:
+        context, holder = contexts[number], f"holder-{number}"
+        while time.monotonic() < ends:
+            now = context.now_ms()
+            slot = context.schedule.take_slot(now, holder, now + 10 * SECOND)
+            if slot is not None:
+                sent.append(time.monotonic())
+                now = context.now_ms()
+                context.schedule.free_slot(slot, holder, now, now + SECOND)
+
+    all_at_once(work)
+    sent.sort()
+    assert len(sent) >= 3 * budget
+    assert min(later - earlier for earlier, later in zip(sent, sent[budget:], strict=False)) >= 0.99
+    bench.close()
+
+
+def test_notifications_stay_in_order_while_some_write_and_others_send(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    merchant = MerchantEnd()
+    settings = {"ORCHESTRATOR_NOTIFY_URL": merchant.url, "ORCHESTRATOR_NOTIFY_SECRET": merchant.secret}
+    bench = bench_over(postgres_server, tmp_path, **settings)
+    rows = [bench.collected() for _ in range(2)]
+    contexts = [bench.open().context for _ in range(THREADS)]
+    written = threading.Event()
+
+    def write(row: Onboarding) -> None:
+        for number in range(4):
+            collect.submit(bench.context, row.id, "test")
+            steps = [Step(Event.UPLOADED, "worker"), Step(Event.SHARED, "worker")]
+            apply(bench.context, row.id, lambda _, steps=steps: steps)
+            operate.ask_for_resubmission(bench.context, row.id, f"again {number}", "test")
+        operate.cancel(bench.context, row.id, "test")
+
+    def send(context: Any) -> None:
+        while True:
+            last_look = written.is_set()
+            claimed = advance.claim_deliveries(context, 2)
+            for delivery in claimed:
+                advance.deliver(context, delivery)
+            if last_look and not claimed:
+                return
+
+    def work(number: int) -> None:
+        if number < len(rows):
+            write(rows[number])
+        else:
+            send(contexts[number - len(rows)])
+
+    def finish() -> None:
+        until(lambda: all(bench.state(row) is State.CANCELLED for row in rows))
+        until(lambda: not any(pending(bench, row) for row in rows))
+        written.set()
+
+    finishing = threading.Thread(target=finish)
+    finishing.start()
+    try:
+        all_at_once(work, len(rows) + THREADS)
+    finally:
+        written.set()
+        finishing.join()
+    for row in rows:
+        expected = [delivery.id for delivery in bench.context.store.deliveries(row.id)]
+        assert len(expected) == 9
+        assert [notice.id for notice in merchant.arrived(row.merchant_user_id)] == expected, "each once, in order"
+    bench.close()
+    merchant.stop()
+
+
+def pending(bench: Bench, row: Onboarding) -> bool:
+    return any(item.status is DeliveryStatus.PENDING for item in bench.context.store.deliveries(row.id))
+
+
+def test_writers_that_wait_for_each_other_are_both_served(shared_bench: Bench) -> None:
+    rows = [shared_bench.sign_up() for _ in range(2)]
+    meeting = threading.Barrier(2, timeout=20)
+    tries = [0, 0]
+
+    def work(number: int) -> None:
+        first, second = (rows[number].id, rows[1 - number].id)
+
+        def write(session: Any) -> None:
+            tries[number] += 1
+            session.run("lock_onboarding", id=first)
+            if tries[number] == 1:
+                meeting.wait()
+            session.run("lock_onboarding", id=second)
+            session.run("insert_signup", webhook_id=f"msg-{number}", onboarding_id=first, received_at=1)
+
+        shared_bench.service.driver.write(write)
+
+    all_at_once(work, 2)
+    assert sorted(tries) == [1, 2], "the server undid one of them"
+    for number in range(2):
+        found = shared_bench.context.store.onboarding_of_signup(f"msg-{number}")
+        assert found
+        assert found.id == rows[number].id
+
+
+def test_a_connection_that_ends_before_the_commit_is_no_success(
+    postgres_server: PostgresServer, shared_bench: Bench
+) -> None:
+    row = shared_bench.sign_up()
+    url = shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]
+
+    def write(session: Any) -> str:
+        session.run("insert_signup", webhook_id="msg-lost", onboarding_id=row.id, received_at=1)
+        postgres_server.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+            "and pid <> pg_backend_pid()",
+            url,
+        )
+        return "done"
+
+    with pytest.raises(StoreUnavailable):
+        shared_bench.service.driver.write(write)
+    assert shared_bench.context.store.onboarding_of_signup("msg-lost") is None, "it connects again"
+
+
+def test_a_server_that_dies_in_the_middle_loses_nothing_that_was_acknowledged(
+    postgres_server: PostgresServer, shared_bench: Bench
+) -> None:
+    row = shared_bench.sign_up()
+    acknowledged: list[int] = []
+    failures: list[StoreUnavailable] = []
+    stopping = threading.Event()
+
+    def work(number: int) -> None:
+        del number
+        while not stopping.is_set():
+            try:
+                acknowledged.append(apply(shared_bench.context, row.id, one_more).share_losses)
+            except StoreUnavailable as error:
+                failures.append(error)
+                stopping.wait(0.05)
+
+    threads = threading.Thread(target=all_at_once, args=(work,))
+    threads.start()
+    try:
+        until(lambda: len(acknowledged) > 20)
+        postgres_server.kill()
+        until(lambda: failures)
+        before = len(acknowledged)
+        postgres_server.start()
+        until(lambda: len(acknowledged) > before + 20)
+    finally:
+        stopping.set()
+        threads.join()
+    stored = shared_bench.row(row).share_losses
+    assert len(set(acknowledged)) == len(acknowledged), "no value was acknowledged twice"
+    assert set(acknowledged) <= set(range(1, stored + 1))
+    assert stored - len(acknowledged) <= THREADS, "at most what was under way when it died"
+    assert list(audit.faults(shared_bench.context)) == []
+
+
+def test_stories_go_to_their_ends_over_postgresql(
+    postgres_server: PostgresServer, tmp_path: Path, sandbox: SandboxProcess
+) -> None:
+    bench = bench_over(postgres_server, tmp_path, sandbox, OSL_REQUESTS_PER_SECOND="100")
+    silent, review, final = (bench.submitted(story) for story in ("silent", "review", "final"))
+    erased = bench.submitted("silent")
+
+    def work_until(row: Onboarding, *states: State) -> None:
+        def there() -> bool:
+            bench.step()
+            assert bench.state(row) in states, f"{bench.state(row)}: {bench.events(row)}"
+            return True
+
+        until(there, 20, every=0.02)
+
+    work_until(final, State.AWAITING_CALLBACK, State.REJECTED)
+    if bench.state(final) is State.AWAITING_CALLBACK:
+        assert bench.receive(final, "FINAL_REJECT").value == "applied"
+    work_until(final, State.REJECTED)
+    work_until(silent, State.APPROVED)
+    work_until(review, State.APPROVED)
+    work_until(erased, State.APPROVED)
+    retain.erase(bench.context, erased.id, "operator")
+    assert bench.context.store.documents(erased.id) == []
+    for row in (silent, review, final, erased):
+        assert bench.chain_faults(row) == []
+        assert (
+            sum(
+                share["count"]
+                for share in sandbox.summary()["shares"]
+                if share["merchantUserId"] == row.merchant_user_id
+            )
+            == 1
+        )
+    collect.put_document(bench.context, bench.sign_up().id, "selfie", pdf("another"), "test")
+    assert orchestrator(bench.environ(), tmp_path, "audit", "verify").stdout == "every chain is whole\n"
+    bench.close()
