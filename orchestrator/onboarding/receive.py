@@ -168,6 +168,7 @@ def _is_word(value: Any, longest: int) -> bool:
 def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
     """A webhook on the merchant-wide URL: matched by userId, else by merchantUserId, or kept as an orphan."""
     if webhook.osl_user_id is None:
+        context.store.count_unkept(Verdict.IGNORED)
         return Verdict.IGNORED
     match = context.store.onboarding_of_osl_user(webhook.osl_user_id)
     if match is None and webhook.merchant_user_id is not None and webhook.merchant_user_id.isprintable():

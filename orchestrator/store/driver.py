@@ -69,6 +69,12 @@ def first(rows: list[Row]) -> Row | None:
     return rows[0] if rows else None
 
 
+def tally(session: Session, differences: Mapping[tuple[str, str], int]) -> None:
+    """Count so many more, or fewer, of each (what, word); always in the same order, so that no two writers lock up."""
+    for (what, word), difference in sorted(differences.items()):
+        session.run("tally", what=what, word=word, difference=difference)
+
+
 @cache
 def statements(**marks: str) -> Mapping[str, str]:
     """queries.sql by statement name, its marks filled for one database."""

@@ -109,6 +109,21 @@ select state, onboardings from state_counts where onboardings > 0;
 insert into state_counts (state, onboardings) values (:state, :difference)
 on conflict (state) do update set onboardings = state_counts.onboardings + excluded.onboardings;
 
+-- name: tallies
+-- Notifications by status, and how often each verdict was given.
+select what, word, number from tallies where number > 0;
+
+-- name: tally
+-- So many more, or fewer, of a word.
+insert into tallies (what, word, number) values (:what, :word, :difference)
+on conflict (what, word) do update set number = tallies.number + excluded.number;
+
+-- name: tally_again
+-- A webhook came again: a duplicate, or one more of a forged one.
+insert into tallies (what, word, number)
+select 'verdicts', case verdict when 'forged' then 'forged' else 'duplicate' end, 1 from callbacks where id = :id
+on conflict (what, word) do update set number = tallies.number + excluded.number;
+
 -- name: insert_signup
 -- A webhook-id always gives the onboarding that it first gave.
 insert into signups (webhook_id, onboarding_id, received_at) values (:webhook_id, :onboarding_id, :received_at);
@@ -252,6 +267,15 @@ returning *;
 -- When the next row of a lane is due that nobody holds.
 select due_at from onboardings where lane = :lane and due_at is not null
     and (lease_until is null or lease_until <= :now) order by due_at limit 1;
+
+-- name: count_due
+-- How many steps of a lane are due, counted up to a limit; and since when.
+select count(*) as steps, min(due_at) as oldest from (select due_at from onboardings
+    where lane = :lane and due_at is not null and due_at <= :now order by due_at limit :limit) as due;
+
+-- name: oldest_delivery
+-- Since when the oldest notification is due.
+select min(due_at) as due_at from deliveries where due_at is not null;
 
 -- name: next_delivery_due
 -- When the next notification is due.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,13 +15,15 @@ from orchestrator.records import (
     Callback,
     CallbackToken,
     Delivery,
+    DeliveryStatus,
     Document,
     Lane,
     Onboarding,
     Transition,
+    Verdict,
 )
 from orchestrator.store import rows
-from orchestrator.store.driver import Driver, Duplicate, Row, Session, first
+from orchestrator.store.driver import Driver, Duplicate, Row, Session, first, tally
 
 ORPHANS_KEPT = 1_000
 _FAR_FUTURE = (1 << 62, "~")
@@ -147,6 +150,10 @@ class Store:
         """How many onboardings are in each state."""
         return {State(row["state"]): row["onboardings"] for row in self._rows("counts")}
 
+    def tallies(self) -> dict[tuple[str, str], int]:
+        """How many notifications have each status, and how often each verdict was given: (what, word) → number."""
+        return {(row["what"], row["word"]): row["number"] for row in self._rows("tallies")}
+
     def documents(self, onboarding_id: str) -> list[Document]:
         """The documents of one onboarding."""
         return [rows.document(row) for row in self._rows("documents", onboarding_id=onboarding_id)]
@@ -183,12 +190,22 @@ class Store:
         def work(session: Session) -> None:
             session.run("put_callback", **asdict(callback))
             session.run("trim_orphans", keep=ORPHANS_KEPT)
+            tally(session, {("verdicts", callback.verdict): 1})
 
         self._driver.write(work)
 
     def count_again(self, callback_id: str) -> None:
         """The same callback came once more."""
-        self._driver.write(lambda session: session.run("seen_again", id=callback_id))
+
+        def work(session: Session) -> None:
+            session.run("seen_again", id=callback_id)
+            session.run("tally_again", id=callback_id)
+
+        self._driver.write(work)
+
+    def count_unkept(self, verdict: Verdict) -> None:
+        """A callback came of which nothing is kept."""
+        self._driver.write(lambda session: tally(session, {("verdicts", verdict): 1}))
 
     def callback_token(self, token_hash: str) -> CallbackToken | None:
         """Whose callbackUrl this is, and of which round."""
@@ -344,6 +361,8 @@ def _attach(session: Session, change: Change) -> None:
             onboarding_id=onboarding_id,
             replaced_at=change.after.updated_at,
         )
+    given = Counter(("verdicts", str(callback.verdict)) for callback in change.callbacks)
+    tally(session, given + Counter({("deliveries", str(DeliveryStatus.PENDING)): len(change.deliveries)}))
 
 
 def _learn(session: Session, outcome: Outcome, probe_ms: int) -> None:

@@ -66,6 +66,7 @@ _TAGS = {
     "hooks": ("Signup", "Called by the merchant's backend."),
     "callbacks": ("OSL Pay's webhooks", "Called by OSL Pay."),
     "watch": ("Watching", "For those who keep the service running."),
+    "metrics": ("Watching", "For those who keep the service running."),
     "reference": ("Watching", "For those who keep the service running."),
 }
 _PATH_PARAMETERS: Mapping[str, Mapping[str, Any]] = {
@@ -153,6 +154,7 @@ def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
         "SignupEvent": _event("user.signup", "Signup"),
         "OslWebhook": _event("kyc_status_change", "CallbackData"),
         "BtseAuthorization": {"type": "object", "description": "As BTSE Pay gave it."},
+        "Metrics": {"type": "string", "description": "Lines of figures."},
         "OpenApi": {"type": "object", "required": ["openapi", "info", "paths"], "description": "This document."},
         "File": {"type": "string", "format": "binary"},
         "FileForm": _object({"file": _ref("File")}, "file", says="The file as a part of a form."),

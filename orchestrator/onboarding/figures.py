@@ -1,0 +1,50 @@
+"""What is measured: everything is read from the database when asked, so that any process gives the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.health import ProviderHealth
+from orchestrator.machine import State
+from orchestrator.onboarding import look
+from orchestrator.onboarding.context import Context
+from orchestrator.records import DeliveryStatus, Lane, Verdict
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The state of the whole installation in numbers; ages in ms.
+
+    `due`: lane → steps that are due (10,000 at most are counted), and the age of the oldest. `verdicts`: how
+    often each was given since the beginning. `worker_age`: since a worker was last seen; None: never.
+    """
+
+    onboardings: Mapping[State, int]
+    due: Mapping[Lane, tuple[int, int]]
+    deliveries: Mapping[DeliveryStatus, int]
+    oldest_delivery: int
+    verdicts: Mapping[Verdict, int]
+    providers: Sequence[ProviderHealth]
+    slots: int
+    slots_in_use: Mapping[str, int]
+    worker_age: int | None
+
+
+def figures(context: Context) -> Figures:
+    """All figures now. Costs a few reads of an index, however many onboardings there are."""
+    now = context.now_ms()
+    backlog = context.schedule.backlog(now)
+    tallies = context.store.tallies()
+    beat = look.last_beat(context)
+    return Figures(
+        onboardings=look.counts(context),
+        due=backlog.due,
+        deliveries={status: tallies.get(("deliveries", status), 0) for status in DeliveryStatus},
+        oldest_delivery=backlog.oldest_delivery,
+        verdicts={verdict: tallies.get(("verdicts", verdict), 0) for verdict in Verdict},
+        providers=look.health(context),
+        slots=backlog.slots,
+        slots_in_use=backlog.slots_in_use,
+        worker_age=None if beat is None else max(0, now - beat),
+    )

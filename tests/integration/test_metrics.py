@@ -1,0 +1,271 @@
+"""The figures: parsed as Prometheus does, held against the rows, and cheap however many rows there are."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from orchestrator.errors import Kind
+from orchestrator.health import Outcome
+from orchestrator.machine import State
+from orchestrator.onboarding import collect, operate
+from orchestrator.records import DeliveryStatus, Lane, Verdict
+from orchestrator.store.driver import statements
+from orchestrator.store.schedule import MOST_COUNTED
+from orchestrator.store.store import _learn
+from orchestrator.web.app import create_app
+from tests.service import MINUTE, NOTIFY_SECRET, SECOND, Bench, Web, signed, status_change, web_of
+
+NAME = re.compile(r"orchestrator_[a-z]+(?:_[a-z]+)*")
+WORDS = {*State, *Lane, *DeliveryStatus, *Verdict, "btse", "osl", "call"}
+
+
+def scrape(web: Web) -> dict[str, Metric]:
+    """Family by name."""
+    answer = web.viewer("GET", "/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    return {family.name: family for family in text_string_to_metric_families(answer.text)}
+
+
+def values(web: Web, name: str) -> dict[str, float]:
+    """A family's samples by their only label ('' for none)."""
+    return {next(iter(sample.labels.values()), ""): sample.value for sample in scrape(web)[name].samples}
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Bench:
+    """A service whose merchant is told of outcomes, but does not listen."""
+    return Bench(tmp_path, ORCHESTRATOR_NOTIFY_URL="http://127.0.0.1:9/", ORCHESTRATOR_NOTIFY_SECRET=NOTIFY_SECRET)
+
+
+def rows(bench: Bench, sql: str) -> dict[str, int]:
+    with sqlite3.connect(bench.database) as database:
+        found = dict(database.execute(sql).fetchall())
+    database.close()
+    return found
+
+
+def test_every_name_help_and_label_follows_the_conventions(web: Web) -> None:
+    web.bench.sign_up()
+    for family in scrape(web).values():
+        assert NAME.fullmatch(family.name), family.name
+        assert family.documentation.endswith(".")
+        assert family.type in ("gauge", "counter")
+        ending = "_total" if family.type == "counter" else ""
+        assert {sample.name for sample in family.samples} <= {family.name + ending}
+        assert "milli" not in family.name
+        for sample in family.samples:
+            assert len(sample.labels) <= 1
+            assert set(sample.labels.values()) <= WORDS
+
+
+def test_the_figures_are_there_before_anything_has_happened(web: Web) -> None:
+    families = scrape(web)
+
+    assert values(web, "orchestrator_onboardings") == dict.fromkeys(State, 0)
+    assert values(web, "orchestrator_due_steps") == dict.fromkeys(Lane, 0)
+    assert values(web, "orchestrator_deliveries") == dict.fromkeys(DeliveryStatus, 0)
+    assert values(web, "orchestrator_callback_verdicts") == dict.fromkeys(Verdict, 0)
+    assert values(web, "orchestrator_provider_healthy") == {"btse": 1, "osl": 1}
+    assert values(web, "orchestrator_budget_slots") == {"": 10}
+    assert set(values(web, "orchestrator_budget_slots_in_use").values()) == {0}
+    assert "orchestrator_worker_heartbeat_age_seconds" not in families
+    assert families["orchestrator_provider_clock_skew_seconds"].samples == []
+
+
+def test_who_may_scrape(web: Web) -> None:
+    answered = {
+        name: getattr(web, name)("GET", "/metrics").status_code for name in ("viewer", "operator", "merchant", "anyone")
+    }
+
+    assert answered == {"viewer": 200, "operator": 200, "merchant": 403, "anyone": 401}
+
+
+def test_onboardings_are_counted_by_state(web: Web) -> None:
+    for _ in range(3):
+        web.bench.sign_up()
+    operate.cancel(web.bench.context, web.bench.sign_up().id, "test")
+    web.bench.submitted()
+
+    counted = values(web, "orchestrator_onboardings")
+    assert {state: number for state, number in counted.items() if number} == {
+        "collecting": 3,
+        "cancelled": 1,
+        "uploading": 1,
+    }
+
+
+def test_due_steps_and_the_age_of_the_oldest_are_told_by_lane(web: Web) -> None:
+    web.bench.submitted()
+    web.bench.clock.advance(90 * SECOND)
+    web.bench.submitted()
+
+    assert values(web, "orchestrator_due_steps")["upload"] == 2
+    assert values(web, "orchestrator_oldest_due_step_age_seconds")["upload"] == pytest.approx(90, abs=1)
+    assert values(web, "orchestrator_due_steps")["poll"] == 0
+    assert values(web, "orchestrator_oldest_due_step_age_seconds")["poll"] == 0
+
+
+def test_notifications_are_counted_through_their_whole_life(told: Bench) -> None:
+    rows_by_status = "select status, count(*) from deliveries group by status"
+    with web_of(told) as web:
+        row = told.submitted()
+        operate.cancel(told.context, row.id, "test")
+        assert values(web, "orchestrator_deliveries") == {"pending": 2, "delivered": 0, "failed": 0}
+        told.clock.advance(30 * SECOND)
+        assert values(web, "orchestrator_oldest_due_delivery_age_seconds")[""] == pytest.approx(30, abs=1)
+
+        now = told.clock()
+        for status in (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED):
+            (claimed,) = told.context.schedule.claim_deliveries(now, "lease", now + MINUTE, 5)
+            told.context.schedule.settle_delivery(replace(claimed, status=status, due_at=None), "lease", now)
+        assert values(web, "orchestrator_deliveries") == {"pending": 0, "delivered": 1, "failed": 1}
+        assert values(web, "orchestrator_oldest_due_delivery_age_seconds") == {"": 0}
+
+        operate.resend_delivery(told.context, claimed.id)
+        counted = values(web, "orchestrator_deliveries")
+        assert counted == {"pending": 1, "delivered": 1, "failed": 0}
+        assert {status: number for status, number in counted.items() if number} == rows(told, rows_by_status)
+    told.close()
+
+
+def test_verdicts_are_counted_as_they_are_given(web: Web) -> None:
+    bench = web.bench
+    row = bench.shared_on_paper()
+    given: Counter[str] = Counter()
+    at = bench.clock()
+    for status, timestamp in [
+        ("REVIEW", at),
+        ("REVIEW", at),  # a duplicate
+        ("PROCESS", at - 5),  # superseded
+        ("PASS", at - 10_000_000),  # stale
+        ("NEWS", at + 1),  # ignored
+        ("PASS", at),  # forged: signed for another body
+    ]:
+        sent = bench.webhook(row, status, timestamp=timestamp)
+        web.anyone("POST", f"/callbacks/oslpay/{bench.callback_secret(row)}", data=sent.body, headers=sent.headers)
+    given.update({"applied": 1, "duplicate": 1, "superseded": 1, "stale": 1, "ignored": 1, "forged": 1})
+    for _ in range(2):
+        sent = signed(at + 2, status_change("unknown", "nobody", "PASS"))
+        web.anyone("POST", "/callbacks/oslpay", data=sent.body, headers=sent.headers)
+    given.update({"orphan": 1, "duplicate": 1})
+    other = signed(at + 3, {"type": "other", "data": {}})
+    assert web.anyone("POST", "/callbacks/oslpay", data=other.body, headers=other.headers).status_code == 200
+    given.update({"ignored": 1})
+
+    counted = values(web, "orchestrator_callback_verdicts")
+    assert {verdict: number for verdict, number in counted.items() if number} == given
+
+
+def test_health_skew_and_last_calls_are_told_by_provider(web: Web) -> None:
+    bench = web.bench
+    for number in range(3):
+        row = bench.submitted()
+        outcome = Outcome("btse", row.id, bench.clock() + number, Kind.UNAUTHORIZED, "401", -12_500)
+        learn(bench, outcome)
+
+    assert values(web, "orchestrator_provider_healthy") == {"btse": 0, "osl": 1}
+    assert values(web, "orchestrator_provider_clock_skew_seconds") == {"btse": -12.5}
+    failures = values(web, "orchestrator_provider_last_failure_timestamp_seconds")
+    assert failures == {"btse": pytest.approx((bench.clock() + 2) / 1000)}
+
+
+def learn(bench: Bench, outcome: Outcome) -> None:
+    """As a worker's commit brings it."""
+    bench.service.driver.write(lambda session: _learn(session, outcome, MINUTE))
+
+
+def test_slots_in_use_are_told_by_lane(web: Web) -> None:
+    now = web.bench.clock()
+    assert web.bench.context.schedule.take_slot(now, "somebody", now + MINUTE) is not None
+
+    assert values(web, "orchestrator_budget_slots_in_use") == {"confirm": 0, "share": 0, "poll": 0, "call": 1}
+
+
+def test_the_age_of_the_last_heartbeat_is_told(web: Web) -> None:
+    web.bench.context.schedule.beat("worker-1", web.bench.clock(), 0)
+    web.bench.clock.advance(45 * SECOND)
+
+    assert values(web, "orchestrator_worker_heartbeat_age_seconds") == {"": 45}
+
+
+def test_several_processes_answer_alike(bench: Bench) -> None:
+    row = bench.shared_on_paper()
+    bench.receive(row, "REVIEW")
+    with web_of(bench) as web:
+        token = web.viewer._session.headers["Authorization"]
+        other = create_app(bench.open()).test_client()
+        assert other.get("/metrics", headers={"Authorization": token}).data == web.viewer("GET", "/metrics").content
+
+
+def test_there_is_no_personal_data_in_it(web: Web) -> None:
+    row = web.bench.shared_on_paper()
+    web.bench.receive(row, "REVIEW", reason="Anastasia Leebrook looks away")
+    text = web.viewer("GET", "/metrics").text
+
+    for word in ("Leebrook", "example.com", row.id, row.merchant_user_id, "user-", "onb_", "9001"):
+        assert word not in text
+
+
+def test_the_answer_does_not_grow_with_the_rows(web: Web) -> None:
+    web.bench.shared_on_paper()
+    before = len(web.viewer("GET", "/metrics").text.splitlines())
+    for _ in range(20):
+        collect.submit(web.bench.context, web.bench.collected().id, "test")
+
+    assert len(web.viewer("GET", "/metrics").text.splitlines()) == before
+
+
+def test_a_long_backlog_is_counted_up_to_a_limit_and_by_an_index_alone(bench: Bench) -> None:
+    with sqlite3.connect(bench.database) as database:
+        marks = dict.fromkeys(re.findall(r"\$(\w+)", "$skip_locked $for_update"), "")
+        texts = statements(**marks)
+        plans = {
+            name: " ".join(
+                str(step[3])
+                for step in database.execute(
+                    f"explain query plan {texts[name]}", {"lane": "poll", "now": 1, "limit": MOST_COUNTED}
+                )
+            )
+            for name in ("count_due", "oldest_delivery", "tallies")
+        }
+    database.close()
+
+    assert "USING COVERING INDEX onboardings_due" in plans["count_due"]
+    assert "USING COVERING INDEX deliveries_due" in plans["oldest_delivery"]
+    assert "limit :limit" in texts["count_due"]
+    assert MOST_COUNTED == 10_000
+
+
+def test_rows_that_were_there_before_are_counted_by_the_migration(told: Bench) -> None:
+    row = told.shared_on_paper()
+    told.receive(row, "REVIEW")
+    with sqlite3.connect(told.database) as database:
+        before = sorted(database.execute("select what, word, number from tallies where number > 0"))
+        database.execute("drop table tallies")
+        database.execute("delete from _sqlite_migrations where name = '0002_tallies'")
+    database.close()
+
+    assert told.open().migrate() == ["0002_tallies"]
+    with sqlite3.connect(told.database) as database:
+        assert sorted(database.execute("select what, word, number from tallies")) == before
+    database.close()
+    told.close()
+
+
+def test_the_documents_name_the_metrics_there_are(web: Web) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    there = {family.name + ("_total" if family.type == "counter" else "") for family in scrape(web).values()} | {
+        "orchestrator_worker_heartbeat_age_seconds"
+    }
+
+    assert set(NAME.findall((docs / "http.md").read_text("utf-8"))) == there
+    assert set(NAME.findall((docs / "operating.md").read_text("utf-8"))) <= there
