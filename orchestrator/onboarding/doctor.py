@@ -170,9 +170,11 @@ def _osl(context: Context) -> Iterator[Finding]:
 
 def _why_00001(error: ProviderError) -> str:
     words = error.words.casefold()
-    if "ip" in words.split() or "whitelist" in words or "allow" in words:
+    address = "ip" in words.split() or "whitelist" in words or "allow" in words
+    signature = "sign" in words
+    if address and not signature:
         return "it speaks of the address: have this machine's address listed at OSL Pay"
-    if "sign" in words:
+    if signature and not address:
         return "it speaks of the signature: OSL_PRIVATE_KEY must be the key whose public part OSL Pay has"
     return "either this machine's address is not listed, or OSL_PRIVATE_KEY is not the key that OSL Pay knows"
 
