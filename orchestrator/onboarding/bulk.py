@@ -50,7 +50,12 @@ def entries(file: Path, folder: Path | None) -> Iterator[Entry]:
     read = _csv_rows if file.suffix.casefold() == ".csv" else _json_rows
     for line, data in read(file):
         named = {kind: data.pop(kind) for kind in DOCUMENT_KINDS if isinstance(data.get(kind), str)}
-        yield Entry(line, data, _documents(folder, data.get("merchantUserId"), named))
+        try:
+            documents = _documents(folder, data.get("merchantUserId"), named)
+        except (InvalidInput, OSError, ValueError) as error:
+            problem = str(error) if isinstance(error, InvalidInput) else "it cannot be the name of a folder or file"
+            raise InvalidInput(f"line {line}: a document's path: {problem}") from error
+        yield Entry(line, data, documents)
 
 
 def entry_faults(context: Context, entry: Entry) -> list[EntryFault]:
@@ -128,12 +133,12 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with file.open(encoding="utf-8") as stream:
+    with file.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except (ValueError, RecursionError) as error:
                 raise InvalidInput(f"line {number} is not JSON") from error
             if not isinstance(value, dict):
@@ -158,7 +163,7 @@ def _documents(folder: Path | None, merchant_user_id: Any, named: Mapping[str, s
 def _inside(root: Path, path: Path) -> Path:
     resolved = path.resolve()
     if not resolved.is_relative_to(root):
-        raise InvalidInput("a document's path leads out of the folder that --documents names")
+        raise InvalidInput("it leads out of the folder that --documents names")
     return resolved
 
 

@@ -1,0 +1,215 @@
+"""Many users at once, and the commands that try things: import, export, trigger, replay, delivery."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import InvalidInput
+from orchestrator.machine import State
+from orchestrator.onboarding import advance, bulk, look, operate
+from orchestrator.records import Onboarding
+from tests.command_line import orchestrator
+from tests.merchant_end import MerchantEnd
+from tests.service import DAY, MINUTE, Bench, new_user, pdf, web_of
+
+
+def users(count: int) -> list[dict[str, Any]]:
+    return [new_user() for _ in range(count)]
+
+
+def folder_of(root: Path, data: list[dict[str, Any]]) -> Path:
+    """Documents as `import` looks for them."""
+    for user in data:
+        own = root / "scans" / user["merchantUserId"]
+        own.mkdir(parents=True)
+        for kind in ("idFileFront", "selfie"):
+            (own / f"{kind}.pdf").write_bytes(pdf(f"{kind} of {user['merchantUserId']}"))
+    return root / "scans"
+
+
+def as_csv(root: Path, data: list[dict[str, Any]], bom: str = "") -> Path:
+    names = ["merchantUserId", "email", *data[0]["profile"]]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names)
+    writer.writeheader()
+    writer.writerows(
+        {"merchantUserId": user["merchantUserId"], "email": user["email"], **user["profile"]} for user in data
+    )
+    file = root / "users.csv"
+    file.write_text(bom + stream.getvalue(), "utf-8")
+    return file
+
+
+def as_json(root: Path, data: list[dict[str, Any]], bom: str = "") -> Path:
+    file = root / "users.jsonl"
+    file.write_text(bom + "".join(f"{json.dumps(user)}\n\n" for user in data), "utf-8")
+    return file
+
+
+def everybody(bench: Bench) -> list[Onboarding]:
+    return [bench.row(onboarding_id) for onboarding_id, *_ in bench.context.store.heads()]
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("write", [as_csv, as_json])
+def test_users_of_a_file_are_validated_begun_and_submitted_and_never_twice(
+    bench: Bench, tmp_path: Path, write: Any, bom: str
+) -> None:
+    data = users(3)
+    file, scans = write(tmp_path, data, bom), folder_of(tmp_path, data)
+    said = orchestrator(bench.environ(), tmp_path, "import", file, "--documents", scans, "--dry-run").stdout
+    assert said == "3 users are fit to be imported\n"
+    assert everybody(bench) == []
+    first = next(bulk.entries(file, scans))
+    bulk.take_in(bench.context, first, "import")  # as if it was stopped after the first
+    for _ in range(2):
+        said = orchestrator(bench.environ(), tmp_path, "import", file, "--documents", scans).stdout
+        assert said == "imported 3 of 3 users\n"
+    rows = everybody(bench)
+    assert {row.merchant_user_id for row in rows} == {user["merchantUserId"] for user in data}
+    assert [row.state for row in rows] == [State.UPLOADING] * 3
+    for row in rows:
+        assert bench.context.identity(row)[1]["firstName"] == "Anastasia"
+        assert [document.kind for document in bench.context.store.documents(row.id)] == ["idFileFront", "selfie"]
+
+
+def test_everything_that_is_wrong_is_told_by_line_and_field_and_nothing_is_imported(
+    bench: Bench, tmp_path: Path
+) -> None:
+    data = users(4)
+    scans = folder_of(tmp_path, data)
+    data[1]["email"] = "no email"
+    data[1]["profile"]["ip"] = "nowhere"
+    data[2]["profile"]["callbackUrl"] = "https://evil"
+    (scans / data[3]["merchantUserId"] / "selfie.pdf").write_bytes(b"GIF89a")
+    (scans / data[3]["merchantUserId"] / "idFileFront.pdf").unlink()
+    file = tmp_path / "users.jsonl"
+    file.write_text("".join(f"{json.dumps(user)}\n" for user in data))
+    done = orchestrator(bench.environ(), tmp_path, "import", file, "--documents", scans, expect=1)
+    lines = {line.split(": ")[0] + ": " + line.split(": ")[1] for line in done.stderr.splitlines() if ": " in line}
+    assert {
+        "line 2: email",
+        "line 2: profile.ip",
+        "line 3: profile.callbackUrl",
+        "line 4: idFileFront",
+        "line 4: selfie",
+    } <= lines
+    assert not any(line.startswith("line 1:") for line in lines)
+    assert "nothing was imported" in done.stderr
+    assert everybody(bench) == []
+
+
+@pytest.mark.parametrize("name", ["../secret", "..", "/etc", "a/../../secret", "x\0y", "文" * 100, "x" * 300])
+def test_a_hostile_or_odd_user_id_reads_nothing_outside_the_folder(bench: Bench, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").mkdir()
+    for kind in ("idFileFront", "selfie"):
+        (tmp_path / "secret" / f"{kind}.pdf").write_bytes(pdf("of somebody else"))
+    data = [{**user, "merchantUserId": name} for user in users(1)]
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    file = as_json(tmp_path, data)
+    with pytest.raises(InvalidInput, match=r"^line 1: a document's path"):
+        list(bulk.entries(file, scans))
+    assert everybody(bench) == []
+
+
+def test_a_file_that_is_not_what_it_should_be_is_refused_by_line(bench: Bench, tmp_path: Path) -> None:
+    contents = {
+        "a.jsonl": b'{"merchantUserId": "u"}\nhello\n',
+        "b.jsonl": b'{"merchantUserId": "u"}\n\xff\xfe\n',
+        "c.jsonl": b"{}\n[]\n",
+        "d.csv": b"merchantUserId,email\nu,e,more\n",
+        "e.csv": b'merchantUserId,email\n"u\xff",e\n',
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InvalidInput, match=r"line \d .*(JSON|cells|CSV)"):
+            list(bulk.entries(tmp_path / name, None))
+    said = orchestrator(bench.environ(), tmp_path, "import", tmp_path / "none.csv", expect=1).stderr
+    assert "there is no file" in said
+
+
+def test_an_export_has_no_formula_no_personal_data_and_takes_filters(bench: Bench) -> None:
+    hostile = ["=1+1", "+1", "-1", "@SUM(A1)"]
+    for name in hostile:
+        data = {**new_user(), "merchantUserId": name}
+        from orchestrator.onboarding import signup
+
+        signup.sign_up(bench.context, signup.checked_signup(bench.context, data), "test")
+    operate.cancel(bench.context, look.find_by_any_id(bench.context, "+1").id, "test")
+    said = orchestrator(bench.environ(), bench.folder, "export").stdout
+    rows = list(csv.DictReader(io.StringIO(said)))
+    assert sorted(row["merchantUserId"] for row in rows) == sorted(f"'{name}" for name in hostile)
+    assert "Anastasia" not in said
+    assert "@example.com" not in said
+    said = orchestrator(bench.environ(), bench.folder, "export", "--state", "cancelled", "--format", "jsonl").stdout
+    assert [json.loads(line)["merchantUserId"] for line in said.splitlines()] == ["+1"]
+    assert "Error" in orchestrator(bench.environ(), bench.folder, "export", "--state", "none", expect=1).stderr
+    assert orchestrator(bench.environ(), bench.folder, "export", "--since", "2099-01-01").stdout.count("\n") == 1
+    now = bench.clock()
+    assert len(list(bulk.listed(bench.context, None, now))) == 4
+    assert list(bulk.listed(bench.context, None, now + DAY)) == []
+    cells = {text: bulk.safe_cell(text) for text in ("\t=1", "\r=1", "a=1", "", "-")}
+    assert cells == {"\t=1": "'\t=1", "\r=1": "'\r=1", "a=1": "a=1", "": "", "-": "'-"}
+    assert (bulk.safe_cell(None), bulk.safe_cell(3)) == ("", "3")
+
+
+# Trying things --------------------------------------------------------------------------------------------------
+
+
+def test_a_triggered_signup_is_signed_as_the_merchant_signs(bench: Bench) -> None:
+    with web_of(bench) as web:
+        arguments = ("trigger", "signup", "--merchant-user-id", "u-1", "--email", "pass@example.com", "--url", web.url)
+        said = orchestrator(bench.environ(), bench.folder, *arguments, "--profile", "firstName=Ana").stdout
+        assert said.startswith("202 ")
+        assert bench.context.identity(look.find_by_any_id(bench.context, "u-1"))[1] == {"firstName": "Ana"}
+        assert orchestrator(bench.environ(), bench.folder, *arguments).stdout.startswith("200 ")
+    gone = orchestrator(bench.environ(), bench.folder, *arguments, expect=1).stderr
+    assert "is it running" in gone
+    orchestrator(bench.environ(), bench.folder, *arguments, "--profile", "nothing", expect=2)
+
+
+def test_callbacks_are_triggered_at_a_sandbox_alone(bench: Bench) -> None:
+    row = bench.sign_up()
+    environ = {**bench.environ(), "OSL_BASE_URL": "https://api.osl.example.com"}
+    said = orchestrator(environ, bench.folder, "trigger", "callback", row.id, expect=1).stderr
+    assert "not on this machine" in said
+
+
+def test_a_replayed_callback_has_osl_pay_asked(bench: Bench) -> None:
+    row = bench.shared_on_paper()
+    bench.receive(row, "REVIEW")
+    (callback,) = bench.callbacks(row)
+    said = orchestrator(bench.environ(), bench.folder, "replay", callback.id).stdout
+    assert "OSL Pay will be asked" in said
+    assert bench.row(row).due_at is not None
+    done = orchestrator(bench.environ(), bench.folder, "replay", "cbk_none", callback.id, expect=1)
+    assert "no such callback" in done.stderr
+    assert callback.id in done.stdout, "the others are replayed all the same"
+
+
+def test_deliveries_are_listed_and_resent(tmp_path: Path) -> None:
+    merchant = MerchantEnd()
+    settings = {"ORCHESTRATOR_NOTIFY_URL": merchant.url, "ORCHESTRATOR_NOTIFY_SECRET": merchant.secret}
+    bench = Bench(tmp_path, **settings)
+    row = bench.submitted()
+    (item,) = bench.context.store.deliveries(row.id)
+    said = orchestrator(bench.environ(), tmp_path, "delivery", "resend", item.id, expect=1).stderr
+    assert "still being tried" in said
+    for delivery in advance.claim_deliveries(bench.context, 1):
+        advance.deliver(bench.context, delivery)
+    listed = json.loads(orchestrator(bench.environ(), tmp_path, "delivery", "list", row.id, "--json").stdout)["items"]
+    assert [(found["id"], found["status"]) for found in listed] == [(item.id, "delivered")]
+    bench.clock.advance(MINUTE)
+    assert "in line again" in orchestrator(bench.environ(), tmp_path, "delivery", "resend", item.id).stdout
+    for delivery in advance.claim_deliveries(bench.context, 1):
+        advance.deliver(bench.context, delivery)
+    assert [notice.id for notice in merchant.notices] == [item.id, item.id]
+    bench.close()
+    merchant.stop()
