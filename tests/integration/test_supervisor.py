@@ -21,8 +21,11 @@ from orchestrator.supervisor import Pace
 
 HERE = Path(__file__).parent
 SUPERVISE = """
-import json, sys
+import json, signal, sys
 from orchestrator.supervisor import Command, Pace, Supervisor
+# Whoever runs the tests in the background may have them ignored, which the supervisor would respect.
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 commands, pace = json.loads(sys.argv[1])
 sys.exit(Supervisor([Command(name, argv) for name, argv in commands.items()], Pace(**pace)).run())
 """
@@ -50,6 +53,7 @@ class Scene:
         self.process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISE, json.dumps([commands, QUICK | pace])],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+            cwd=self.folder,
             start_new_session=True,
         )
         return self.process
