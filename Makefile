@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# More than the cores: much of a test is waiting for other processes.
+JOBS ?= 3
 
 .PHONY: help demo test check format docs soak clean
 
