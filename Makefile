@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # More than the cores: much of a test is waiting for other processes.
 JOBS ?= 3
 
-.PHONY: help demo test check format docs soak clean
+.PHONY: help demo test check format docs soak bench clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ docs: $(BIN)/pytest ## Write the reference pages, the diagram and the guarantees
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s
+
+bench: $(BIN)/pytest ## Measure how long a user takes from signup to approved
+	$(BIN)/python -m benchmarks.signup_to_approved
 
 clean: ## Remove what was made
 	rm -rf $(VENV) build dist *.egg-info
