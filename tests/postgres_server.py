@@ -20,7 +20,7 @@ from tests.installation import free_port
 from tests.waiting import until
 
 OLDEST = 15
-HOW_TO_INSTALL = f"no PostgreSQL {OLDEST} or later: install it with `apt-get install postgresql`, or run .ci/postgresql"
+HOW_TO_INSTALL = f"no PostgreSQL {OLDEST} or later: install it with `apt-get install postgresql`, or run .ci/packages"
 _USER = "postgres"
 
 
