@@ -112,8 +112,9 @@ class ProviderError(OrchestratorError):
 
     `code`: the envelope's code, the HTTP status or a word such as `timeout`. `words`: what the provider said,
     which may quote a user's data: never logged, masked and sealed before it is stored (so not part of `str()`).
-    `unknown_outcome`: the request may have been acted upon all the same (time-out or reset after sending, 500,
-    502, 504, an unreadable answer). `retry_after_ms`, `skew_ms` (provider's clock minus ours): where known.
+    `unknown_outcome`: the request may have been acted upon all the same (time-out or reset after sending, a 5xx
+    that is no 503, an unknown code, an unreadable answer). `retry_after_ms`, `skew_ms` (provider's clock minus ours):
+    where known.
     """
 
     def __init__(

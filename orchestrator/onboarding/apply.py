@@ -44,6 +44,7 @@ class Step:
     """One thing that happened. `event` None: nothing for the machine, only rows to keep.
 
     `changes`: columns to set after the move. `reason`: what the end user should hear, not yet masked; '' clears it.
+    `seen_again`: the id of a callback that stands for one more of its kind.
     """
 
     event: Event | None
@@ -59,6 +60,7 @@ class Step:
     removed_documents: Sequence[str] = ()
     blank_bodies: bool = False
     replaced_link: str | None = None
+    seen_again: str | None = None
 
 
 Decide = Callable[[Onboarding], Sequence[Step]]
@@ -123,6 +125,7 @@ def _change(
         removed_documents=[kind for step in steps for kind in step.removed_documents],
         blank_bodies=any(step.blank_bodies for step in steps),
         replaced_link=_only(step.replaced_link for step in steps),
+        seen_again=_only(step.seen_again for step in steps),
         held=held,
         outcome=outcome,
         probe_ms=context.timings.probe,

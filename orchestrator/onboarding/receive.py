@@ -185,19 +185,21 @@ def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
 
 def _receive_for(context: Context, onboarding_id: str, webhook: _Webhook) -> Verdict:
     verdict = Verdict.IGNORED
+    again: Callback | None = None
 
     def decide(row: Onboarding) -> Sequence[Step]:
-        nonlocal verdict
+        nonlocal verdict, again
         known = context.store.callbacks(row.id)
         again = _seen_before(webhook, known)
         if again is not None:
-            context.store.count_again(again.id)
             verdict = Verdict.FORGED if again.verdict is Verdict.FORGED else Verdict.DUPLICATE
             return ()
         verdict = _verdict(context, row, webhook, known)
         return _steps(context, row, webhook, verdict, known)
 
     apply(context, onboarding_id, decide)
+    if again is not None:
+        context.store.count_again(again.id)
     return verdict
 
 
@@ -246,8 +248,7 @@ def _steps(
     if verdict is Verdict.FORGED:
         forged = [other for other in known if other.verdict is Verdict.FORGED]
         if len(forged) >= FORGED_KEPT:
-            context.store.count_again(forged[-1].id)
-            return [Step(Event.CALLBACK_DOUBTED, ACTOR)]
+            return [Step(Event.CALLBACK_DOUBTED, ACTOR, seen_again=forged[-1].id)]
     callback = _row(context, webhook, row, verdict)
     if verdict in (Verdict.FORGED, Verdict.STALE, Verdict.OUTDATED, Verdict.UNADDRESSED):
         return [Step(Event.CALLBACK_DOUBTED, ACTOR, verdict.value, callbacks=[callback])]

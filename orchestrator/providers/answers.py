@@ -83,6 +83,7 @@ def fault(
     codes, status = provider.faults, reply.status
     success = 200 <= status < 300
     later = status in codes.status_later
+    not_done = later or code in codes.code_later
     telling = not later and code in codes.code_unauthorized | codes.code_refused
     if later:
         kind = Kind.TRANSIENT
@@ -100,7 +101,8 @@ def fault(
         kind,
         code if code and _CODE.fullmatch(code) and (success or telling) else str(status),
         words=said,
-        unknown_outcome=kind is Kind.TRANSIENT and status in codes.status_unknown_outcome,
+        # What neither succeeds nor clearly says no may have been done all the same (design.md, 3).
+        unknown_outcome=kind is Kind.TRANSIENT and not not_done,
         retry_after_ms=_retry_after_ms(reply, now_ms) if kind is Kind.TRANSIENT else None,
         skew_ms=reply.skew_ms,
     )

@@ -40,12 +40,11 @@ class FaultCodes:
     """Which HTTP statuses and envelope codes mean what (docs/providers.md, B9, O7 and O8).
 
     `*_unauthorized`: the installation is at fault; `*_refused`: this request; `*_later`: not done, worth
-    another try; `status_unknown_outcome`: perhaps done. Whatever is in no list is worth another try.
+    another try. Whatever is in no list is worth another try as well, and perhaps done.
     """
 
     status_unauthorized: frozenset[HttpStatus]
     status_refused: frozenset[HttpStatus]
-    status_unknown_outcome: frozenset[HttpStatus]
     status_later: frozenset[HttpStatus]
     code_unauthorized: frozenset[str]
     code_refused: frozenset[str]

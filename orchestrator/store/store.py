@@ -66,6 +66,7 @@ class Change:
     blank_bodies: bool = False
     signup_id: str | None = None
     replaced_link: str | None = None
+    seen_again: str | None = None
     held: Held | None = None
     outcome: Outcome | None = None
     probe_ms: int = 60_000
@@ -197,11 +198,7 @@ class Store:
     def count_again(self, callback_id: str) -> None:
         """The same callback came once more."""
 
-        def work(session: Session) -> None:
-            session.run("seen_again", id=callback_id)
-            session.run("tally_again", id=callback_id)
-
-        self._driver.write(work)
+        self._driver.write(lambda session: _see_again(session, callback_id))
 
     def count_unkept(self, verdict: Verdict) -> None:
         """A callback came of which nothing is kept."""
@@ -361,8 +358,15 @@ def _attach(session: Session, change: Change) -> None:
             onboarding_id=onboarding_id,
             replaced_at=change.after.updated_at,
         )
+    if change.seen_again is not None:
+        _see_again(session, change.seen_again)
     given = Counter(("verdicts", str(callback.verdict)) for callback in change.callbacks)
     tally(session, given + Counter({("deliveries", str(DeliveryStatus.PENDING)): len(change.deliveries)}))
+
+
+def _see_again(session: Session, callback_id: str) -> None:
+    session.run("seen_again", id=callback_id)
+    session.run("tally_again", id=callback_id)
 
 
 def _learn(session: Session, outcome: Outcome, probe_ms: int) -> None:

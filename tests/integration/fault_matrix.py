@@ -179,7 +179,7 @@ _TOO_MANY = [
 
 _SERVER_FAULTS = [
     _again(UPLOAD, "500, done all the same", UNKNOWN, "`500` not now", done=1, lever=_status(500, act=True)),
-    _again(UPLOAD, "501", TRANSIENT, "`501` not now", lever=_status(501)),
+    _again(UPLOAD, "501", UNKNOWN, "`501` not now", lever=_status(501)),
     _again(UPLOAD, "502", UNKNOWN, "`502` not now", lever=_status(502)),
     _again(UPLOAD, "503", TRANSIENT, "`503` not now", lever=_status(503)),
     _again(UPLOAD, "504", UNKNOWN, "`504` not now", lever=_status(504)),
@@ -187,7 +187,7 @@ _SERVER_FAULTS = [
     _again(FILE, "503", TRANSIENT, "`503` not now", lever=_status(503)),
     _did_not_arrive("500", "`500` not now", lever=_status(500)),
     _arrived("500, done all the same", "`500` not now", lever=_status(500, act=True)),
-    _again(SHARE, "501", TRANSIENT, "`501` not now", lever=_status(501)),
+    _did_not_arrive("501", "`501` not now", lever=_status(501)),
     _arrived("502, done all the same", "`502` not now", lever=_status(502, act=True)),
     _again(SHARE, "503", TRANSIENT, "`503` not now", lever=_status(503)),
     _arrived("504, done all the same", "`504` not now", lever=_status(504, act=True)),
@@ -241,6 +241,7 @@ def _said(**members: Any) -> dict[str, Any]:
 
 
 _ODD = {"code": "47110", "msg": "what is this?"}
+_BUSY = {"code": "99999", "msg": "busy"}
 _CODES = [
     Row(
         UPLOAD,
@@ -279,10 +280,23 @@ _CODES = [
         timeline="btse: refused (400)",
         lever=_status(400),
     ),
-    _again(FILE, "an unknown `code`", TRANSIENT, "`47110` what is this?", lever=_ODD),
-    _again(SHARE, "an unknown `code`", TRANSIENT, "`47110` what is this?", lever=_ODD),
-    _again(QUERY, "an unknown `code`", TRANSIENT, "`47110` what is this?", lever=_ODD),
-    _again(SHARE, "`99999`", TRANSIENT, "`99999` busy", lever={"code": "99999", "msg": "busy"}),
+    _again(FILE, "an unknown `code`", UNKNOWN, "`47110` what is this?", lever=_ODD),
+    _did_not_arrive("an unknown `code`", "`47110` what is this?", lever=_ODD),
+    _arrived("an unknown `code`, done all the same", "`47110` what is this?", lever={**_ODD, "act": True}),
+    _again(QUERY, "an unknown `code`", UNKNOWN, "`47110` what is this?", lever=_ODD),
+    _did_not_arrive("`99999`", "`99999` busy", lever=_BUSY),
+    _arrived("`99999`, done all the same", "`99999` busy", lever={**_BUSY, "act": True}),
+    _parked(
+        SHARE,
+        "`99999`, both times",
+        UNKNOWN,
+        _shares(2, 6),
+        "`99999` busy",
+        waits=5,
+        timeline="two shares were lost without proof that either arrived",
+        lever=_BUSY,
+        times=2,
+    ),
     _parked(
         FILE,
         "`00002`",

@@ -253,8 +253,8 @@ def fault_of(btse: BtsePay) -> ProviderError:
     [
         *((status, Kind.UNAUTHORIZED, False) for status in (301, 302, 307, 308, 401, 403, 404, 405)),
         *((status, Kind.REFUSED, False) for status in (400, 409, 413, 415, 422)),
-        *((status, Kind.TRANSIENT, False) for status in (402, 408, 418, 429, 501, 503, 599)),
-        *((status, Kind.TRANSIENT, True) for status in (500, 502, 504)),
+        *((status, Kind.TRANSIENT, False) for status in (429, 503)),
+        *((status, Kind.TRANSIENT, True) for status in (402, 408, 418, 500, 501, 502, 504, 599)),
     ],
 )
 @pytest.mark.parametrize("body", [enveloped(False, -3, "why"), b"<html>"], ids=["envelope", "html"])

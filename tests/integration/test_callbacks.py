@@ -16,11 +16,13 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import Unauthenticated
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import operate, receive
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.records import Callback, Onboarding, Verdict
 from orchestrator.signatures import osl_sign
+from orchestrator.store import Change, Store
 from orchestrator.store.store import ORPHANS_KEPT
 from tests.sandbox_process import APP_ID, rsa_key
 from tests.service import MINUTE, Bench, RawAnswer, Signed, Web, raw_request, signed, status_change
@@ -410,6 +412,32 @@ def test_ten_forged_rows_are_kept_and_then_counted(web: Web) -> None:
     assert sum(callback.seen for callback in callbacks) == 13
     assert deliver(web, row, "PASS").status_code == 200, "the genuine one still gets in"
     assert web.bench.state(row) is State.CONFIRMING
+
+
+def test_a_forged_one_that_is_only_counted_counts_once_though_the_row_changes_meanwhile(web: Web) -> None:
+    bench, row = web.bench, web.bench.shared_on_paper()
+    now = bench.clock()
+    for number in range(receive.FORGED_KEPT):
+        post(web, path_of(bench, row), signed(now + number, status_change(f"other-{number}", None, "PASS")))
+
+    class Overtaken(Store):
+        """Another writer is always faster the first time."""
+
+        tries = 0
+
+        def commit(self, change: Change) -> bool:
+            self.tries += 1
+            if self.tries == 1:
+                believe(bench, row, Event.ANSWERED_OPEN)
+            return super().commit(change)
+
+    store = Overtaken(bench.service.driver)
+    sent = signed(bench.clock(), status_change("yet-another", None, "PASS"))
+    with pytest.raises(Unauthenticated):
+        receive.receive(replace(bench.context, store=store), bench.callback_secret(row), sent.headers, sent.body)
+    assert store.tries == 2
+    assert sum(callback.seen for callback in bench.callbacks(row)) == receive.FORGED_KEPT + 1
+    assert bench.context.store.tallies()["verdicts", "forged"] == receive.FORGED_KEPT + 1
 
 
 # Ignored, stale, outdated, superseded --------------------------------------------------------------------------------

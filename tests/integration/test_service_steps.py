@@ -269,7 +269,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing(played: Bench) -> None:
     assert (played.state(row), shares(played, row)) == (State.AWAITING_CALLBACK, [True])
 
 
-@pytest.mark.parametrize("refusal", [{"status": 429}, {"status": 503}, {"code": "99999"}])
+@pytest.mark.parametrize("refusal", [{"status": 429}, {"status": 503}, {"status": 429, "code": "99999"}])
 def test_an_answer_that_says_not_now_is_no_loss(played: Bench, refusal: dict[str, Any]) -> None:
     row = played.to_share()
     fault(played, row, "osl.share", times=3, **refusal)
@@ -277,6 +277,32 @@ def test_an_answer_that_says_not_now_is_no_loss(played: Bench, refusal: dict[str
     after = played.row(row)
     assert (after.state, after.share_losses) == (State.AWAITING_CALLBACK, 0)
     assert (shares(played, row), questions(played, row)) == ([False, False, False, True], 0)
+
+
+@pytest.mark.parametrize("answer", [{"code": "99999"}, {"code": "47110"}, {"status": 501}, {"status": 500}])
+@pytest.mark.parametrize("acts", [True, False])
+def test_an_answer_that_leaves_open_whether_it_was_done_is_asked_about_before_a_second_share(
+    played: Bench, answer: dict[str, Any], acts: bool
+) -> None:
+    row = played.to_share()
+    fault(played, row, "osl.share", act=acts, **answer)
+    played.run(4 * SECOND)
+    lost = played.row(row)
+    assert (lost.share, lost.share_losses, shares(played, row)) == (ShareOutcome.LOST, 1, [acts])
+    played.run(3 * MINUTE)
+    assert shares(played, row) == ([True] if acts else [False, True])
+    assert questions(played, row) >= (1 if acts else 3)
+
+
+def test_a_code_that_is_listed_as_not_now_is_no_loss(tmp_path: Any, sandbox: SandboxProcess) -> None:
+    own = tmp_path / "providers.toml"
+    own.write_text('[osl.faults]\ncode_later = ["47110"]\n')
+    bench = Bench(tmp_path, sandbox, ORCHESTRATOR_PROVIDERS_FILE=str(own))
+    row = bench.to_share()
+    fault(bench, row, "osl.share", code="47110")
+    bench.run(2 * SECOND)
+    assert (bench.row(row).share_losses, shares(bench, row), questions(bench, row)) == (0, [False, True], 0)
+    bench.close()
 
 
 def test_a_refused_connection_is_no_loss(tmp_path: Any, sandbox: SandboxProcess) -> None:
