@@ -16,10 +16,9 @@ from orchestrator.onboarding.profile import PAGE_FIELDS
 from orchestrator.records import Callback, DeliveryStatus, Onboarding, Transition
 from orchestrator.web import words
 from orchestrator.web.auth import service
-from orchestrator.web.session import page_headers, require_page_role
+from orchestrator.web.session import require_page_role
 
 blueprint = Blueprint("pages", __name__)
-blueprint.after_request(page_headers)
 for _filter in (words.label, words.tone, words.moment, words.minute, words.size):
     blueprint.add_app_template_filter(_filter)
 

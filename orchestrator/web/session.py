@@ -32,7 +32,7 @@ def login() -> ResponseReturnValue:
     try:
         _open_session()
     except Unauthenticated:
-        return render_template("login.html", next=onwards)
+        return _login_page(onwards)
     return redirect(onwards, 303)
 
 
@@ -41,17 +41,19 @@ def login() -> ResponseReturnValue:
 def sign_in() -> ResponseReturnValue:
     """A new session under a new secret, whatever cookie the browser came with."""
     check_origin()
+    if request.headers.get("Origin") == "null":
+        _check_csrf(_visitor_cookie())
     context = service()
     onwards = _local_path(request.form.get("next", ""))
     try:
         secret, _ = access.sign_in(context, request.form.get("token", ""), request.remote_addr or "")
     except TooManyAttempts as error:
-        answer = Response(render_template("login.html", next=onwards, problem=str(error)), 429)
+        answer = _login_page(onwards, str(error), 429)
         answer.headers["Retry-After"] = str(error.retry_after)
         return answer
     except Unauthenticated:
         words = "This is not a working viewer or operator token. Check that it was copied whole: it begins with orc_."
-        return render_template("login.html", next=onwards, problem=words), 401
+        return _login_page(onwards, words, 401)
     if earlier := request.cookies.get(_cookie_name()):
         access.sign_out(context, earlier)
     answer = cast(Response, redirect(onwards, 303))
@@ -70,7 +72,7 @@ def sign_out() -> ResponseReturnValue:
         _open_session()
     except Unauthenticated:
         return answer
-    _check_csrf()
+    _check_csrf(_cookie_name())
     access.sign_out(service(), request.cookies[_cookie_name()])
     return answer
 
@@ -87,7 +89,7 @@ def require_page_role(role: str) -> Callable[[View], View]:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             reads = request.method in ("GET", "HEAD")
             if not reads:
-                check_origin()
+                check_origin()  # and below the form's token, without which `Origin: null` proves nothing
             try:
                 _open_session()
             except Unauthenticated:
@@ -95,7 +97,7 @@ def require_page_role(role: str) -> Callable[[View], View]:
                     raise
                 return redirect(url_for("session.login", next=request.full_path.rstrip("?")))
             if not reads:
-                _check_csrf()
+                _check_csrf(_cookie_name())
             if g.session.role not in _ADMITTED[role]:
                 raise Forbidden(f"this needs a token of the role {role}")
             return view(*args, **kwargs)
@@ -107,38 +109,53 @@ def require_page_role(role: str) -> Callable[[View], View]:
 
 
 def check_origin() -> None:
-    """Raises Forbidden for a form that another site sent."""
-    origin = request.headers.get("Origin")
-    if origin is None and request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
-        return
-    if origin is None or origin.casefold() not in _own_origins():
+    """Raises Forbidden for a form that another site sent, as far as its headers tell.
+
+    Pages with `Referrer-Policy: no-referrer` tell nobody where they are, so browsers send `Origin: null` with their
+    forms; a sandboxed frame on any site sends it too. It passes unless the browser says that the form comes from
+    elsewhere, and the caller must check a secret that another site cannot know: the form's token, or a link.
+    """
+    origin = request.headers.get("Origin", "null")
+    # Older browsers do not say, nor does any over plain http beyond this machine.
+    comes_from_here = request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin")
+    if not (origin == "null" and comes_from_here) and origin.casefold() not in _own_origins():
         raise Forbidden("this form was sent from another site: open the page here and try again")
-
-
-def page_headers(response: Response) -> Response:
-    """With `no-referrer`, browsers send `Origin: null` along with a form, which `check_origin` must refuse."""
-    response.headers["Referrer-Policy"] = "same-origin"
-    return response
-
-
-blueprint.after_request(page_headers)
 
 
 def _open_session() -> None:
     secret = request.cookies.get(_cookie_name(), "")
     g.session = access.session(service(), secret)
-    g.csrf = hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
+    g.csrf = _csrf_of(secret)
     g.actor = f"{g.session.role}:{g.session.token_name}"
 
 
-def _check_csrf() -> None:
-    given = request.form.get("csrf", "")
-    if not hmac.compare_digest(given.encode(), g.csrf.encode()):
+def _login_page(onwards: str, words: str = "", status: int = 200) -> Response:
+    """The form, with a token of this browser's own: nobody can sign it in from elsewhere."""
+    visitor = request.cookies.get(_visitor_cookie(), "") or service().token()
+    g.csrf = _csrf_of(visitor)
+    answer = Response(render_template("login.html", next=onwards, problem=words), status)
+    if visitor != request.cookies.get(_visitor_cookie()):
+        answer.set_cookie(_visitor_cookie(), visitor, secure=request.is_secure, httponly=True, samesite="Lax", path="/")
+    return answer
+
+
+def _csrf_of(secret: str) -> str:
+    return hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+def _check_csrf(cookie: str) -> None:
+    """Raises Forbidden unless the form was made for the browser that holds this cookie."""
+    secret, given = request.cookies.get(cookie, ""), request.form.get("csrf", "")
+    if not secret or not hmac.compare_digest(given.encode(), _csrf_of(secret).encode()):
         raise Forbidden("this form belongs to another session: open the page again and repeat what you did")
 
 
 def _cookie_name() -> str:
     return "__Host-orchestrator" if request.is_secure else "orchestrator"
+
+
+def _visitor_cookie() -> str:
+    return f"{_cookie_name()}-visitor"
 
 
 def _own_origins() -> set[str]:

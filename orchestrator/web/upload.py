@@ -17,10 +17,9 @@ from orchestrator.onboarding.profile import LARGEST_DOCUMENT, PAGE_FIELDS
 from orchestrator.records import Onboarding
 from orchestrator.web import upload_form as form
 from orchestrator.web.auth import open_to, service
-from orchestrator.web.session import check_origin, page_headers
+from orchestrator.web.session import check_origin
 
 blueprint = Blueprint("upload", __name__)
-blueprint.after_request(page_headers)
 
 ACTOR = "user"
 _DEVICE_COOKIE = "device"

@@ -86,8 +86,7 @@ def check_headers(answer: TestResponse, path: str) -> None:
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Cross-Origin-Opener-Policy"] == headers["Cross-Origin-Resource-Policy"] == "same-origin"
     assert "geolocation=()" in headers["Permissions-Policy"]
-    # A browser sends `Origin: null` with a form of a no-referrer page: pages tell their address to themselves only.
-    assert headers["Referrer-Policy"] in ({"same-origin", "no-referrer"} if is_page(path) else {"no-referrer"})
+    assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["X-Request-ID"].startswith("req_")
     if not path.startswith("/static/") or answer.status_code >= 400:
         assert headers["Cache-Control"] == "no-store"

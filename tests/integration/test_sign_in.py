@@ -46,7 +46,7 @@ def test_an_operator_and_a_viewer_can_sign_in(pages: Pages, role: str) -> None:
 def test_a_wrong_token_is_refused(pages: Pages, token: str) -> None:
     answer = pages.browser().sign_in(token)
     assert answer.status_code == 401
-    assert "Set-Cookie" not in answer.headers
+    assert not cookie(answer).startswith("orchestrator=")
     assert "not a working viewer or operator token" in answer.text
 
 
@@ -169,17 +169,61 @@ def test_the_login_leads_nowhere_else(pages: Pages, onwards: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://127.0.0.1.evil.example"]
+    ("origin", "fetch_site"),
+    [
+        ("https://evil.example", None),
+        ("https://evil.example", "cross-site"),
+        ("https://evil.example", "same-origin"),
+        ("null", "cross-site"),
+        ("null", "same-site"),
+        ("http://127.0.0.1:1", "same-site"),
+        ("http://127.0.0.1.evil.example", None),
+    ],
 )
-def test_forms_from_another_origin_are_refused(pages: Pages, origin: str) -> None:
+def test_forms_from_another_origin_are_refused(pages: Pages, origin: str, fetch_site: str | None) -> None:
     row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
     browser = pages.browser(pages.operator)
     token = csrf(browser.get("/status"))
+    headers = {"Sec-Fetch-Site": fetch_site} if fetch_site else {}
     for path in ("/login", "/logout", f"/status/onboardings/{row.id}/cancel", pages.link(row.id)):
-        answer = browser.post(path, {"csrf": token, "token": pages.operator}, origin=origin)
+        answer = browser.post(path, {"csrf": token, "token": pages.operator}, origin=origin, headers=headers)
         assert answer.status_code == 403, path
         assert "Set-Cookie" not in answer.headers
     assert pages.state(row.id) is State.NEEDS_ATTENTION
+
+
+@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Site": "same-origin"}])
+def test_a_form_that_does_not_say_where_it_comes_from_needs_its_token(pages: Pages, headers: dict[str, str]) -> None:
+    row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
+    stranger, browser = pages.browser(), pages.browser()
+    of_a_stranger = csrf(stranger.get("/login"))
+    for token in (None, "", "0" * 64, of_a_stranger):
+        given = {"token": pages.operator} | ({} if token is None else {"csrf": token})
+        answer = browser.post("/login", given, origin="null", headers=headers)
+        assert answer.status_code == 403, "before it has seen the login"
+        browser.get("/login")
+        assert browser.post("/login", given, origin="null", headers=headers).status_code == 403
+        browser.session.cookies.clear()
+    own = {"token": pages.operator, "csrf": csrf(browser.get("/login"))}
+    assert browser.post("/login", own, origin="null", headers=headers).status_code == 303
+    for path in ("/logout", f"/status/onboardings/{row.id}/cancel"):
+        for token in ("", own["csrf"], of_a_stranger):
+            assert browser.post(path, {"csrf": token}, origin="null", headers=headers).status_code == 403
+    assert pages.state(row.id) is State.NEEDS_ATTENTION
+    token = csrf(browser.get("/status"))
+    cancel = browser.post(f"/status/onboardings/{row.id}/cancel", {"csrf": token}, origin="null", headers=headers)
+    assert cancel.status_code == 303
+    assert pages.state(row.id) is State.CANCELLED
+    assert browser.post("/logout", {"csrf": token}, origin="null", headers=headers).status_code == 303
+
+
+def test_a_wrong_token_leaves_the_login_usable(pages: Pages) -> None:
+    browser = pages.browser()
+    form = browser.get("/login")
+    for _ in range(2):
+        form = browser.post("/login", {"token": "orc_wrong", "csrf": csrf(form)}, origin="null")
+        assert form.status_code == 401
+    assert browser.post("/login", {"token": pages.viewer, "csrf": csrf(form)}, origin="null").status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -224,7 +268,7 @@ def test_pages_are_not_kept_framed_or_scripted(pages: Pages) -> None:
         headers = browser.get(path, allow_redirects=False).headers
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Referrer-Policy"] == "no-referrer"
         policy = headers["Content-Security-Policy"].split("; ")
         assert {"default-src 'none'", "style-src 'self'", "form-action 'self'"} <= set(policy)
         assert {"frame-ancestors 'none'", "base-uri 'none'"} <= set(policy)
