@@ -209,7 +209,7 @@ def pages_server(folder: Path, clock: Clock | None = None) -> Iterator[Pages]:
     clock = clock or Clock()
     service = build(Config.from_env(environment(folder)), now_ms=clock)
     service.migrate()
-    server = make_server("127.0.0.1", 0, create_app(service), threaded=True, request_handler=_Silent)
+    server = make_server("127.0.0.1", 0, create_app(service), threaded=True, request_handler=SilentRequests)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     pages = Pages(
@@ -271,6 +271,8 @@ def put_documents(pages: Pages, onboarding_id: str, *kinds: str) -> None:
         collect.put_document(pages.context, onboarding_id, kind, picture(), "merchant:shop")
 
 
-class _Silent(WSGIRequestHandler):
+class SilentRequests(WSGIRequestHandler):
+    """Logs nothing."""
+
     def log(self, *_: object, **__: object) -> None:
         pass

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -16,7 +16,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""No script, no other host, no frame, no guessing of types, no address told onwards."""
+"""No script but our files, no other host, no frame, no guessing of types, no address told onwards."""
 
 PAGE_PATHS = ("/u/", "/status", "/login", "/logout", "/docs")
 """How the paths begin that browsers show: their errors are pages, those of all others problems."""

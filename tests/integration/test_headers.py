@@ -21,8 +21,10 @@ from tests.service import Bench, raw_request, served
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 POLICY = {
     "default-src 'none'",
+    "script-src 'self'",
+    "connect-src 'self'",
     "style-src 'self'",
-    "img-src 'self' data:",
+    "img-src 'self' data: blob:",
     "form-action 'self'",
     "frame-ancestors 'none'",
     "base-uri 'none'",
