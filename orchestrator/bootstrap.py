@@ -17,6 +17,7 @@ from orchestrator.errors import ConfigurationError, InvalidInput, SettingFault
 from orchestrator.notify import Merchant
 from orchestrator.onboarding.context import Context, Rules, Timings
 from orchestrator.onboarding.profile import ProfileRules
+from orchestrator.onboarding.tally import Tally
 from orchestrator.providers.btse_pay import BtsePay
 from orchestrator.providers.dialect import Dialects, load_dialects
 from orchestrator.providers.http import Outgoing
@@ -46,6 +47,7 @@ class Service:
 
     def close(self) -> None:
         """Give everything back."""
+        self.context.tally.flush()
         self.outgoing.close()
         self.driver.close()
 
@@ -105,8 +107,9 @@ def build(
     driver = _driver(config)
     outgoing = Outgoing(deadline_seconds=config.provider_deadline_seconds, proxy_url=config.proxy_url, now_ms=now_ms)
     documents = Documents(_shelf(config), sealer, lambda: secrets.token_hex(8))
+    store = Store(driver)
     context = Context(
-        store=Store(driver),
+        store=store,
         schedule=ScheduleStore(driver),
         access=AccessStore(driver),
         documents=documents,
@@ -114,6 +117,7 @@ def build(
         btse=_btse(config, dialects, outgoing, now_ms),
         osl=_osl(config, dialects, outgoing, now_ms),
         merchant=_merchant(config, sealer, outgoing, now_ms, token),
+        tally=Tally(store.count_unkept),
         osl_public_key=config.osl_webhook_public_key,
         dialects=dialects,
         profile_rules=ProfileRules(dialects.osl),

@@ -47,6 +47,14 @@ class Verdict(StrEnum):
     ORPHAN = "orphan"
 
 
+class Refusal(StrEnum):
+    """Why a webhook was turned away before anything was made of it; it is counted, and nothing of it is kept."""
+
+    UNSIGNED = "unsigned"
+    UNKNOWN_URL = "unknown_url"
+    MALFORMED = "malformed"
+
+
 class DeliveryStatus(StrEnum):
     """How far a notification to the merchant has come."""
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from orchestrator.documents import Documents
 from orchestrator.notify import Merchant
 from orchestrator.onboarding.profile import ProfileRules
+from orchestrator.onboarding.tally import Tally
 from orchestrator.providers.btse_pay import BtsePay
 from orchestrator.providers.dialect import Dialects
 from orchestrator.providers.osl_pay import OslPay
@@ -80,6 +81,7 @@ class Context:
     btse: BtsePay
     osl: OslPay
     merchant: Merchant | None
+    tally: Tally
     osl_public_key: RSAPublicKey
     dialects: Dialects
     profile_rules: ProfileRules

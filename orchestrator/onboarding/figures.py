@@ -9,7 +9,7 @@ from orchestrator.health import ProviderHealth
 from orchestrator.machine import State
 from orchestrator.onboarding import look
 from orchestrator.onboarding.context import Context
-from orchestrator.records import DeliveryStatus, Lane, Verdict
+from orchestrator.records import DeliveryStatus, Lane, Refusal, Verdict
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Figures:
     """The state of the whole installation in numbers; ages in ms.
 
     `due`: lane → steps that are due (10,000 at most are counted), and the age of the oldest. `verdicts`: how
-    often each was given since the beginning. `worker_age`: since a worker was last seen; None: never.
+    often each was given since the beginning; `refusals`: how often a webhook was turned away. `worker_age`: since a
+    worker was last seen; None: never.
     """
 
     onboardings: Mapping[State, int]
@@ -25,6 +26,7 @@ class Figures:
     deliveries: Mapping[DeliveryStatus, int]
     oldest_delivery: int
     verdicts: Mapping[Verdict, int]
+    refusals: Mapping[Refusal, int]
     providers: Sequence[ProviderHealth]
     slots: int
     slots_in_use: Mapping[str, int]
@@ -33,6 +35,7 @@ class Figures:
 
 def figures(context: Context) -> Figures:
     """All figures now. Costs a few reads of an index, however many onboardings there are."""
+    context.tally.flush()
     now = context.now_ms()
     backlog = context.schedule.backlog(now)
     tallies = context.store.tallies()
@@ -43,6 +46,7 @@ def figures(context: Context) -> Figures:
         deliveries={status: tallies.get(("deliveries", status), 0) for status in DeliveryStatus},
         oldest_delivery=backlog.oldest_delivery,
         verdicts={verdict: tallies.get(("verdicts", verdict), 0) for verdict in Verdict},
+        refusals={refusal: tallies.get(("verdicts", refusal), 0) for refusal in Refusal},
         providers=look.health(context),
         slots=backlog.slots,
         slots_in_use=backlog.slots_in_use,

@@ -10,7 +10,8 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from orchestrator.errors import MalformedCallback, NotFound, Unauthenticated
 from orchestrator.machine import CLAIMS, CellKind, Event, State, next_move
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
-from orchestrator.records import Callback, CallbackToken, Onboarding, ShareOutcome, Verdict
+from orchestrator.records import Callback, CallbackToken, Onboarding, Refusal, ShareOutcome, Verdict
 from orchestrator.seal import plain_hash
 from orchestrator.signatures import osl_verify
 from orchestrator.telemetry import logger
@@ -58,9 +59,12 @@ def receive(context: Context, token: str | None, headers: Mapping[str, str], bod
     Raises Unauthenticated (headers, signature, or `forged`), NotFound (token), MalformedCallback (not the
     documented JSON). The order of the checks is that of docs/design.md, point 5.
     """
-    app_id, timestamp = _verified(context, headers)
-    known = _token(context, token) if token is not None else None
-    webhook = _parsed(context, app_id, timestamp, known, body)
+    with _counted(context, Refusal.UNSIGNED):
+        app_id, timestamp = _verified(context, headers)
+    with _counted(context, Refusal.UNKNOWN_URL):
+        known = _token(context, token) if token is not None else None
+    with _counted(context, Refusal.MALFORMED):
+        webhook = _parsed(context, app_id, timestamp, known, body)
     if known is not None:
         verdict = _receive_for(context, known.onboarding_id, webhook)
     else:
@@ -107,6 +111,15 @@ def apply_early(row: Onboarding, callbacks: Sequence[Callback]) -> list[Step]:
             claimed = callback
         steps.append(_believed_step(event, callback, applied))
     return steps
+
+
+@contextmanager
+def _counted(context: Context, refusal: Refusal) -> Iterator[None]:
+    try:
+        yield
+    except (Unauthenticated, NotFound, MalformedCallback):
+        context.tally.count(refusal)
+        raise
 
 
 def _verified(context: Context, headers: Mapping[str, str]) -> tuple[str, int]:
@@ -168,7 +181,7 @@ def _is_word(value: Any, longest: int) -> bool:
 def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
     """A webhook on the merchant-wide URL: matched by userId, else by merchantUserId, or kept as an orphan."""
     if webhook.osl_user_id is None:
-        context.store.count_unkept(Verdict.IGNORED)
+        context.tally.count(Verdict.IGNORED)
         return Verdict.IGNORED
     match = context.store.onboarding_of_osl_user(webhook.osl_user_id)
     if match is None and webhook.merchant_user_id is not None and webhook.merchant_user_id.isprintable():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -20,7 +20,6 @@ from orchestrator.records import (
     Lane,
     Onboarding,
     Transition,
-    Verdict,
 )
 from orchestrator.store import rows
 from orchestrator.store.driver import Driver, Duplicate, Row, Session, first, tally
@@ -200,9 +199,10 @@ class Store:
 
         self._driver.write(lambda session: _see_again(session, callback_id))
 
-    def count_unkept(self, verdict: Verdict) -> None:
-        """A callback came of which nothing is kept."""
-        self._driver.write(lambda session: tally(session, {("verdicts", verdict): 1}))
+    def count_unkept(self, counted: Mapping[str, int]) -> None:
+        """So many callbacks came of which nothing is kept, by verdict or refusal."""
+        differences = {("verdicts", word): number for word, number in counted.items()}
+        self._driver.write(lambda session: tally(session, differences))
 
     def callback_token(self, token_hash: str) -> CallbackToken | None:
         """Whose callbackUrl this is, and of which round."""

@@ -50,7 +50,10 @@ def families(known: Figures) -> Iterator[Metric]:
     yield _gauge("deliveries", "Notifications to the merchant by status.", "status", known.deliveries)
     says = "How long the oldest due notification has waited; 0: none."
     yield _single("oldest_due_delivery_age_seconds", says, known.oldest_delivery / 1000)
-    yield _verdicts(known)
+    says = "Verdicts given to OSL Pay's webhooks; one that is judged anew counts again."
+    yield _counter("callback_verdicts", says, "verdict", known.verdicts)
+    says = "Webhooks turned away before anything was made of them: nothing of them is kept."
+    yield _counter("callbacks_refused", says, "reason", known.refusals)
     yield from _providers(known.providers)
     yield _single("budget_slots", "Requests to OSL Pay that may be made in a second.", known.slots)
     in_use = {lane: known.slots_in_use.get(lane, 0) for lane in _SLOT_LANES}
@@ -58,14 +61,6 @@ def families(known: Figures) -> Iterator[Metric]:
     if known.worker_age is not None:
         says = "Since a worker was last seen; absent: never."
         yield _single("worker_heartbeat_age_seconds", says, known.worker_age / 1000)
-
-
-def _verdicts(known: Figures) -> Metric:
-    says = "Verdicts given to OSL Pay's webhooks; one that is judged anew counts again."
-    family = CounterMetricFamily("orchestrator_callback_verdicts", says, labels=["verdict"])
-    for verdict, number in known.verdicts.items():
-        family.add_metric([verdict], number)
-    return family
 
 
 def _providers(known: Iterable[ProviderHealth]) -> Iterator[Metric]:
@@ -81,6 +76,13 @@ def _providers(known: Iterable[ProviderHealth]) -> Iterator[Metric]:
         times = {name: getattr(health, f"last_{what}_at") for name, health in healths.items()}
         seconds = {name: at / 1000 for name, at in times.items() if at is not None}
         yield _gauge(f"provider_last_{what}_timestamp_seconds", says, "provider", seconds)
+
+
+def _counter(name: str, says: str, label: str, values: Mapping[Any, float]) -> Metric:
+    family = CounterMetricFamily(f"orchestrator_{name}", says, labels=[label])
+    for word, value in values.items():
+        family.add_metric([word], value)
+    return family
 
 
 def _gauge(name: str, says: str, label: str, values: Mapping[Any, float]) -> Metric:

@@ -16,15 +16,17 @@ from orchestrator.errors import Kind
 from orchestrator.health import Outcome
 from orchestrator.machine import State
 from orchestrator.onboarding import collect, operate
-from orchestrator.records import DeliveryStatus, Lane, Verdict
+from orchestrator.onboarding.figures import figures
+from orchestrator.records import DeliveryStatus, Lane, Refusal, Verdict
 from orchestrator.store.driver import statements
 from orchestrator.store.schedule import MOST_COUNTED
 from orchestrator.store.store import _learn
 from orchestrator.web.app import create_app
 from tests.service import MINUTE, NOTIFY_SECRET, SECOND, Bench, Web, signed, status_change, web_of
+from tests.waiting import until
 
 NAME = re.compile(r"orchestrator_[a-z]+(?:_[a-z]+)*")
-WORDS = {*State, *Lane, *DeliveryStatus, *Verdict, "btse", "osl", "call"}
+WORDS = {*State, *Lane, *DeliveryStatus, *Verdict, *Refusal, "btse", "osl", "call"}
 
 
 def scrape(web: Web) -> dict[str, Metric]:
@@ -74,6 +76,7 @@ def test_the_figures_are_there_before_anything_has_happened(web: Web) -> None:
     assert values(web, "orchestrator_due_steps") == dict.fromkeys(Lane, 0)
     assert values(web, "orchestrator_deliveries") == dict.fromkeys(DeliveryStatus, 0)
     assert values(web, "orchestrator_callback_verdicts") == dict.fromkeys(Verdict, 0)
+    assert values(web, "orchestrator_callbacks_refused") == dict.fromkeys(Refusal, 0)
     assert values(web, "orchestrator_provider_healthy") == {"btse": 1, "osl": 1}
     assert values(web, "orchestrator_budget_slots") == {"": 10}
     assert set(values(web, "orchestrator_budget_slots_in_use").values()) == {0}
@@ -163,6 +166,32 @@ def test_verdicts_are_counted_as_they_are_given(web: Web) -> None:
 
     counted = values(web, "orchestrator_callback_verdicts")
     assert {verdict: number for verdict, number in counted.items() if number} == given
+
+
+def test_what_is_turned_away_is_counted_by_reason(web: Web) -> None:
+    bench = web.bench
+    row = bench.shared_on_paper()
+    path, sent = f"/callbacks/oslpay/{bench.callback_secret(row)}", bench.webhook(row, "PASS")
+    for _ in range(20):
+        assert web.anyone("POST", path, data=sent.body).status_code == 401
+        assert web.anyone("POST", f"{path}x", data=sent.body, headers=sent.headers).status_code == 404
+        assert web.anyone("POST", path, data=b"{}", headers=sent.headers).status_code == 400
+    assert web.anyone("POST", "/callbacks/oslpay", data=b"").status_code == 401
+
+    assert values(web, "orchestrator_callbacks_refused") == {"unsigned": 21, "unknown_url": 20, "malformed": 20}
+    assert set(values(web, "orchestrator_callback_verdicts").values()) == {0}
+    assert rows(bench, "select 'callbacks', count(*) from callbacks") == {"callbacks": 0}
+
+
+def test_another_process_tells_of_it_soon(bench: Bench) -> None:
+    bench.context.tally.count(Refusal.UNSIGNED)
+    elsewhere = bench.open().context
+
+    def told() -> bool:
+        assert figures(elsewhere).refusals[Refusal.UNSIGNED] == 1
+        return True
+
+    assert until(told, 20)
 
 
 def test_health_skew_and_last_calls_are_told_by_provider(web: Web) -> None:
