@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, StoreUnavailable
 from orchestrator.onboarding import advance, retain
@@ -24,11 +25,15 @@ _CHORES_EVERY = 600_000
 
 
 class Worker:
-    """Claims and advances until it is stopped. `threads`: how many steps run at the same time at most."""
+    """Claims and advances until it is stopped. `threads`: how many steps run at the same time at most.
 
-    def __init__(self, context: Context, threads: int) -> None:
+    `alive_file`: touched with every heartbeat, for those who watch the process.
+    """
+
+    def __init__(self, context: Context, threads: int, alive_file: Path | None = None) -> None:
         self._context = context
         self._threads = threads
+        self._alive_file = alive_file
         self._id = context.new_id("wrk")
         self._stopping = threading.Event()
         self._idle = threading.Event()
@@ -71,6 +76,9 @@ class Worker:
         now = self._context.now_ms()
         if 0 <= now - beat_at < self._context.timings.worker_beat:
             return beat_at
+        if self._alive_file is not None:
+            # First: a database that does not answer is no reason to start this process again.
+            self._alive_file.touch()
         advance.beat(self._context, self._id)
         if self._room()[_CHORES] and now >= self._chores_at:
             self._chores_at = now + _CHORES_EVERY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -47,13 +48,18 @@ def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: 
 
 @click.command()
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Steps at a time.")
-def worker(threads: int) -> None:
+@click.option(
+    "--alive-file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Touched every few seconds: whoever watches this process sees by its age that it is alive.",
+)
+def worker(threads: int, alive_file: Path | None) -> None:
     """Run the worker alone."""
     service = bootstrap.build(Config.from_env())
     try:
         check_migrated(service)
         service.context.schedule.set_budget(service.config.osl_requests_per_second)
-        running = Worker(service.context, threads)
+        running = Worker(service.context, threads, alive_file)
         running.stop_on_signals()
         running.run()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +38,7 @@ _STATUSES: dict[type[errors.OrchestratorError], int] = {
     errors.ProviderError: 502,
 }
 _LARGEST_FORM = 16_500_000
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class _Request(Request):
@@ -98,7 +100,8 @@ def _context() -> Context:
 
 
 def _identify() -> None:
-    g.request_id = _context().new_id("req")
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else _context().new_id("req")
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
 

@@ -95,6 +95,21 @@ def check_headers(answer: TestResponse, path: str) -> None:
     assert "Access-Control-Allow-Origin" not in headers
 
 
+@pytest.mark.parametrize("given", ["a", "Shop-4711_x.y", "7" * 64])
+def test_a_request_keeps_the_id_that_it_came_with(app: Flask, given: str) -> None:
+    answer = app.test_client().get("/api/v1/onboardings", headers={"X-Request-ID": given})
+
+    assert answer.headers["X-Request-ID"] == given
+
+
+@pytest.mark.parametrize("given", ["", "8" * 65, "two words", "line\u2028", "naïve", "a,b", "<b>", 'x"y', "\u0661"])
+def test_a_request_whose_id_could_do_harm_gets_another(app: Flask, given: str) -> None:
+    answer = app.test_client().get("/api/v1/onboardings", environ_overrides={"HTTP_X_REQUEST_ID": given})
+
+    assert answer.headers["X-Request-ID"].startswith("req_")
+    assert answer.headers["X-Request-ID"] != app.test_client().get("/healthz").headers["X-Request-ID"]
+
+
 def check_problem(answer: TestResponse, status: int) -> None:
     """RFC 9457, whatever the caller accepts."""
     assert answer.status_code == status
