@@ -29,7 +29,8 @@ ALLOWED = {
     "seal": {"errors"},
     "telemetry": {"errors"},
     "health": {"errors"},
-    "config": {"errors", "signatures"},  # keys are parsed where they are read, by the code that uses them
+    "setting": {"errors"},
+    "config": {"setting", "errors", "signatures"},  # keys are parsed where they are read, by the code that uses them
     "records": {"machine"},
     "store": {"records", "machine", "errors", "seal", "telemetry", "health"},
     "documents": {"records", "machine", "errors", "seal", "telemetry", "health"},
