@@ -5,19 +5,24 @@ BIN := $(VENV)/bin
 # More than the cores: much of a test is waiting for other processes.
 JOBS ?= 3
 
-.PHONY: help demo test check format docs soak bench clean
+# The versions that everything is tested with.
+LOCK := requirements-dev.lock
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' \
+	$(if $(UPGRADE),--upgrade)
+
+.PHONY: help demo test check format docs site lock soak bench clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(BIN)/orchestrator: pyproject.toml
+$(BIN)/orchestrator: pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable .
 	@touch $@
 
 $(BIN)/pytest: $(BIN)/orchestrator
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK) --editable '.[dev]'
 	@touch $@
 
 demo: $(BIN)/orchestrator ## Play every story against the sandbox; Ctrl-C ends it
@@ -38,6 +43,10 @@ format: $(BIN)/pytest ## Write the code as `check` wants it
 docs: $(BIN)/pytest ## Write the reference pages, the diagram and the guarantees from the code
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_guarantees.py
+
+lock: $(BIN)/pytest ## Write the lock files for pyproject.toml; UPGRADE=1 takes the newest versions
+	$(COMPILE) pyproject.toml --extra dev --no-emit-package pip -o $(LOCK)
+	$(COMPILE) pyproject.toml --extra postgres --extra s3 --constraint $(LOCK) --generate-hashes -o requirements.lock
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.launch import NO_DEPRECATED
+
 CHECKOUT = Path(__file__).parent.parent
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -19,7 +21,7 @@ def orchestrator(
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("COVERAGE_")}
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator", *map(str, arguments)],
-        env={**kept, "PYTHONPATH": str(CHECKOUT), **environ},
+        env={**kept, "PYTHONPATH": str(CHECKOUT), **NO_DEPRECATED, **environ},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -28,7 +28,7 @@ from standardwebhooks import Webhook
 
 from orchestrator.cli.run import _GUNICORN
 from orchestrator.machine import TABLE, CellKind, Event, State
-from tests.launch import TIMINGS
+from tests.launch import NO_DEPRECATED, TIMINGS
 from tests.merchant_end import MerchantEnd, whsec
 from tests.sandbox_process import SandboxProcess, public_pem, rsa_key
 from tests.signups import documents, signup_data
@@ -363,6 +363,7 @@ class Installation:
         return {
             **kept,
             "PYTHONPATH": str(CHECKOUT),
+            **NO_DEPRECATED,
             TIMINGS: json.dumps(dict(timings)),
             **SandboxProcess.credentials(),
             "OSL_WEBHOOK_PUBLIC_KEY": public_pem(rsa_key("osl")),

@@ -17,6 +17,8 @@ from orchestrator import bootstrap
 from orchestrator.onboarding.context import Timings
 
 TIMINGS = "LAUNCHED_TIMINGS"
+# For every process that tests start: what a library is about to drop is a fault here, as it is in the tests themselves.
+NO_DEPRECATED = {"PYTHONWARNINGS": "error::DeprecationWarning"}
 _PR_SET_PDEATHSIG = 1
 
 

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from requests import Response, Session
 
+from tests.launch import NO_DEPRECATED
+
 API_KEY, SECRET_KEY, APP_ID = "sandbox-api-key", "sandbox-secret-key", "sandbox-app"
 START_SECONDS = 20.0
 
@@ -79,7 +81,7 @@ class SandboxProcess:
         arguments = [str(word) for option in options.items() for word in option]
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.sandbox", *arguments],
-            env={**os.environ, **cls.credentials()},
+            env={**os.environ, **NO_DEPRECATED, **cls.credentials()},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -67,7 +67,7 @@ class _Flask(Flask):
 
 def create_app(service: Service) -> Flask:
     """The application over a wired service; `app.extensions["orchestrator"]` is that service."""
-    app = _Flask("orchestrator", static_folder=str(_here("web/static")), template_folder=str(_templates()))
+    app = _Flask("orchestrator", static_folder=str(_here("web/static")), template_folder=str(_here("templates")))
     app.extensions["orchestrator"] = service
     app.json.sort_keys = False  # type: ignore[attr-defined]
     proxies = service.config.trusted_proxies
@@ -86,12 +86,6 @@ def create_app(service: Service) -> Flask:
 
 def _here(name: str) -> Path:
     return Path(__file__).parent.parent / name
-
-
-def _templates() -> Path:
-    """Inside an installed package, else at the top of the checkout."""
-    installed = _here("templates")
-    return installed if installed.is_dir() else _here("../templates").resolve()
 
 
 def _context() -> Context:

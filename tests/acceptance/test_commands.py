@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -304,21 +303,3 @@ def test_every_command_has_help_and_wrong_use_is_2() -> None:
             assert (done.exit_code, done.output.startswith("Usage: ")) == (0, True), words
     for wrong in (["serve", "--port", "none"], ["nonsense"], ["token", "create"]):
         assert runner.invoke(cli, wrong).exit_code == 2
-
-
-def test_the_demo_plays_every_story_and_exits_with_0(tmp_path: Path) -> None:
-    environ: dict[str, Any] = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environ |= {"PYTHONPATH": str(CHECKOUT), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator", "demo", "--exit"],
-        env=environ,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\n  ok ") == 16
-    assert "Viewer token: orc_" in done.stdout
-    assert not list(tmp_path.glob("orchestrator-demo-*")), "it leaves nothing behind"
