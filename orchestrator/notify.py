@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from orchestrator.errors import Kind, ProviderError
 from orchestrator.machine import State
 from orchestrator.providers.http import Outgoing
-from orchestrator.records import Delivery, DeliveryStatus, Onboarding
+from orchestrator.records import Delivery, DeliveryStatus, Onboarding, changed
 from orchestrator.seal import Sealer
 
 _NOTICES = {
@@ -35,7 +35,7 @@ def notices(row: Onboarding, submitted: bool, round_before: int) -> tuple[str | 
     """
     if row.state is State.CONFIRMING or (row.state is row.told and row.round == round_before):
         return None, row
-    told = replace(row, told=row.state)
+    told = changed(row, told=row.state)
     return (SUBMITTED if submitted else _NOTICES.get(row.state)), told
 
 

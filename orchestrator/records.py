@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from orchestrator.machine import Event, State
+
+R = TypeVar("R")
 
 
 class Lane(StrEnum):
@@ -233,3 +236,16 @@ class Session:
     role: str
     created_at: int
     seen_at: int
+
+
+def changed(record: R, **values: Any) -> R:
+    """`record` with some fields changed. As `dataclasses.replace`, which for fifty fields takes twenty times as long.
+
+    Raises TypeError when there is no such field.
+    """
+    fields = vars(record)
+    if not fields.keys() >= values.keys():
+        raise TypeError(f"{type(record).__name__} has no field {', '.join(values.keys() - fields.keys())}")
+    new = object.__new__(type(record))
+    vars(new).update(fields, **values)
+    return new

@@ -16,7 +16,7 @@ from orchestrator.notify import notices
 from orchestrator.onboarding import chain
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.masking import masked
-from orchestrator.records import Callback, CallbackToken, Document, Lane, Onboarding, ShareOutcome, Transition
+from orchestrator.records import Callback, CallbackToken, Document, Lane, Onboarding, ShareOutcome, Transition, changed
 from orchestrator.store import Change
 from orchestrator.store.store import Held
 
@@ -86,7 +86,7 @@ def apply(
         steps = decide(before)
         change = _change(context, before, steps, held, outcome)
         if change is None or context.store.commit(change):
-            return replace(change.after, version=before.version + 1) if change else before
+            return changed(change.after, version=before.version + 1) if change else before
     raise StoreUnavailable(f"onboarding {onboarding_id} is written too often at the same time: try again")
 
 
@@ -94,7 +94,7 @@ def begin(context: Context, new: Onboarding, actor: str, signup_id: str | None) 
     """Store a new onboarding with the first row of its chain. False: the user has a live one already."""
     row = Transition(new.id, 1, new.created_at, None, new.state, Event.SIGNED_UP, new.round, actor, "", "")
     row = chain.link("", row)
-    new = _scheduled(replace(new, seq=1, hash=row.hash, step_at=_step_at(context, new, new.created_at)))
+    new = _scheduled(changed(new, seq=1, hash=row.hash, step_at=_step_at(context, new, new.created_at)))
     return context.store.commit(Change(None, new, transitions=[row], signup_id=signup_id))
 
 
@@ -113,7 +113,7 @@ def _change(
         if notice is not None and context.merchant is not None:
             told.append(context.merchant.delivery(notice, moved, row, now, _reason(context, moved)))
         row = moved
-    row = _scheduled(replace(row, updated_at=now if transitions else row.updated_at))
+    row = _scheduled(changed(row, updated_at=now if transitions else row.updated_at))
     return Change(
         before,
         row,
@@ -144,11 +144,11 @@ def _moved(context: Context, row: Onboarding, step: Step, now: int) -> tuple[Onb
         if move.kind is CellKind.REFUSE:
             raise Conflict(f"this is not possible while the onboarding is {row.state}", row.state)
         after = _entered(context, row, step, move, now)
-    after = replace(after, **step.changes)
+    after = changed(after, **step.changes)
     if step.reason is not None:
-        after = replace(after, reason_sealed=_sealed_reason(context, row, step.reason))
+        after = changed(after, reason_sealed=_sealed_reason(context, row, step.reason))
     if step.failure is not None:
-        after = replace(after, last_error_sealed=_sealed_error(context, row, step.failure, now))
+        after = changed(after, last_error_sealed=_sealed_error(context, row, step.failure, now))
     if move is None or not _recorded(row, step.event, move):
         return after, None
     transition = Transition(
@@ -164,7 +164,7 @@ def _moved(context: Context, row: Onboarding, step: Step, now: int) -> tuple[Onb
         "",
     )
     transition = chain.link(row.hash, transition)
-    return replace(after, seq=transition.seq, hash=transition.hash), transition
+    return changed(after, seq=transition.seq, hash=transition.hash), transition
 
 
 def _impersonal(step: Step) -> Step:
@@ -189,30 +189,30 @@ def _entered(context: Context, row: Onboarding, step: Step, move: Move, now: int
     if move.to is State.CONFIRMING and step.event in CLAIMS:
         row = _claimed(row, step)
     if move.to is row.state and not move.next_round:
-        return replace(row, step_at=now) if step.event in CLAIMS else row
+        return changed(row, step_at=now) if step.event in CLAIMS else row
     after = _without_claim(row, step.event, move.to)
-    after = replace(after, state=move.to, attempts=0, failing_since=None, unauthorized=0, polls=0, poll_rejects=0)
+    after = changed(after, state=move.to, attempts=0, failing_since=None, unauthorized=0, polls=0, poll_rejects=0)
     if move.next_round:
         after = _in_next_round(after, step.event)
     if move.to is State.NEEDS_ATTENTION and step.event is not Event.CONTRADICTED:
-        after = replace(after, resume=_resume(row))
+        after = changed(after, resume=_resume(row))
     if move.to is not State.NEEDS_ATTENTION:
-        after = replace(after, last_error_sealed=None)
+        after = changed(after, last_error_sealed=None)
     if step.event in SUBMITS:
-        after = replace(after, submitted_at=now)
+        after = changed(after, submitted_at=now)
     if move.to in SETTLED:
-        after = replace(after, settled_at=now, ask_at=None, doubted_at=None)
+        after = changed(after, settled_at=now, ask_at=None, doubted_at=None)
     elif move.to in CLOSED:
-        after = replace(after, closed_at=now, ask_at=None, doubted_at=None)
+        after = changed(after, closed_at=now, ask_at=None, doubted_at=None)
     else:
-        after = replace(after, settled_at=None, doubted_at=None)
+        after = changed(after, settled_at=None, doubted_at=None)
     return _with_step_due(context, after, now)
 
 
 def _claimed(row: Onboarding, step: Step) -> Onboarding:
     came_from = row.claim_resume if row.state is State.CONFIRMING else row.state
     parked = row.state is State.NEEDS_ATTENTION and row.resume is State.CONFIRMING
-    return replace(
+    return changed(
         row,
         # The claim that was parked is replaced: a retry leads to where that one came from.
         resume=row.claim_resume if parked else row.resume,
@@ -230,11 +230,11 @@ def _without_claim(row: Onboarding, event: Event | None, to: State) -> Onboardin
     given_up = row.state is State.CONFIRMING and to is State.NEEDS_ATTENTION and event is Event.GAVE_UP
     if to is State.CONFIRMING or given_up:
         return row
-    return replace(row, claim=None, claim_callback=None, claim_resume=None, contradictions=0, contradicted_at=None)
+    return changed(row, claim=None, claim_callback=None, claim_resume=None, contradictions=0, contradicted_at=None)
 
 
 def _in_next_round(row: Onboarding, event: Event | None) -> Onboarding:
-    return replace(
+    return changed(
         row,
         round=row.round + 1,
         resume=None,
@@ -255,7 +255,7 @@ def _resume(row: Onboarding) -> State | None:
 def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboarding:
     """Stay, and have OSL Pay asked: at once about a contrary claim, else at most once a minute."""
     if step.event in CLAIMS:
-        return replace(
+        return changed(
             _claimed(row, step), claim_resume=None, step_at=now, doubted_at=row.doubted_at or now, ask_at=None
         )
     if row.share_sent_at is None:
@@ -264,14 +264,14 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
     if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
         if row.step_at is not None and row.step_at <= earliest:
             return row
-        return replace(row, step_at=earliest, asked_at=earliest)
-    return replace(row, ask_at=min(row.ask_at or earliest, earliest))
+        return changed(row, step_at=earliest, asked_at=earliest)
+    return changed(row, ask_at=min(row.ask_at or earliest, earliest))
 
 
 def _with_step_due(context: Context, row: Onboarding, now: int) -> Onboarding:
-    row = replace(row, step_at=_step_at(context, row, now))
+    row = changed(row, step_at=_step_at(context, row, now))
     if row.ask_at is not None and row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
-        return replace(row, step_at=min(row.step_at or row.ask_at, row.ask_at), ask_at=None, asked_at=row.ask_at)
+        return changed(row, step_at=min(row.step_at or row.ask_at, row.ask_at), ask_at=None, asked_at=row.ask_at)
     return row
 
 
@@ -295,7 +295,7 @@ def _scheduled(row: Onboarding) -> Onboarding:
     due_at = row.step_at if lane is not None else None
     if row.ask_at is not None and lane in (None, Lane.LOCAL) and (due_at is None or row.ask_at < due_at):
         lane, due_at = Lane.POLL, row.ask_at
-    return replace(row, lane=lane if due_at is not None else None, due_at=due_at)
+    return changed(row, lane=lane if due_at is not None else None, due_at=due_at)
 
 
 def _sealed_reason(context: Context, row: Onboarding, reason: str) -> bytes | None:

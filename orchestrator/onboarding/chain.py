@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 
 from orchestrator.machine import State
-from orchestrator.records import Transition
+from orchestrator.records import Transition, changed
 
 
 def link(previous_hash: str, transition: Transition) -> Transition:
     """`transition` with the hash that follows `previous_hash` ('' at the beginning)."""
-    row = asdict(transition) | {"hash": previous_hash}
+    row = vars(transition) | {"hash": previous_hash}
     text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return replace(transition, hash=hashlib.sha256(text.encode()).hexdigest())
+    return changed(transition, hash=hashlib.sha256(text.encode()).hexdigest())
 
 
 def faults(transitions: Iterable[Transition], state: State, seq: int, last_hash: str) -> list[str]:

@@ -31,11 +31,11 @@ class AccessStore:
 
     def tokens(self) -> list[AccessToken]:
         """All tokens, revoked ones too, oldest first."""
-        return [AccessToken(**row) for row in self._driver.read(lambda session: session.rows("tokens"))]
+        return [AccessToken(**row) for row in self._driver.rows("tokens")]
 
     def token(self, token_hash: str) -> AccessToken | None:
         """The working token of this hash."""
-        row = first(self._driver.read(lambda session: session.rows("token_of_hash", hash=token_hash)))
+        row = first(self._driver.rows("token_of_hash", hash=token_hash))
         return None if row is None else AccessToken(**row)
 
     def revoke_token(self, name: str, now: int) -> bool:
@@ -66,9 +66,7 @@ class AccessStore:
 
     def login_failures(self, address_hash: str, since: int) -> tuple[int, int]:
         """How many wrong tokens came from an address after `since` (ms), and when the first of them."""
-        row = self._driver.read(lambda session: session.rows("login_failures", address_hash=address_hash, since=since))[
-            0
-        ]
+        row = self._driver.rows("login_failures", address_hash=address_hash, since=since)[0]
         return row["failures"], row["first_at"] or since
 
     def add_login_failure(self, address_hash: str, now: int, forget_before: int) -> None:

@@ -41,6 +41,9 @@ class Driver(Protocol):
     def read(self, work: Callable[[Session], T]) -> T:
         """`work` on one consistent snapshot. Raises StoreUnavailable."""
 
+    def rows(self, name: str, /, **parameters: Any) -> list[Row]:
+        """The rows that the statement called `name` gives by itself. Raises StoreUnavailable."""
+
     def write(self, work: Callable[[Session], T]) -> T:
         """`work` in one write transaction, durable when this returns; all undone when it raises.
 

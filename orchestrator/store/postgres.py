@@ -65,6 +65,10 @@ class PostgresDriver:
         with self._connection() as connection:
             return work(_Session(connection))
 
+    def rows(self, name: str, /, **parameters: Any) -> list[Row]:
+        """See Driver.rows."""
+        return self.read(lambda session: session.rows(name, **parameters))
+
     def write(self, work: Callable[[_Session], T]) -> T:
         """See Driver.write. Work that the server undid, because two writers waited for each other, is done again."""
         for _ in range(_TRIES):

@@ -17,21 +17,24 @@ values (:id, :merchant_user_id, :state, :created_at, :updated_at, :profile_seale
     :told, :submitted_at, :settled_at, :closed_at, :profile_deleted_at, :erased_at);
 
 -- name: update_onboarding
--- The one way a row changes: everything but the lease, guarded by the version it was decided on.
-update onboardings set merchant_user_id = :merchant_user_id, state = :state, updated_at = :updated_at,
-    profile_sealed = :profile_sealed, email_hash = :email_hash, link_hash = :link_hash,
-    link_sealed = :link_sealed, round = :round, version = :version + 1, seq = :seq, hash = :hash,
-    resume = :resume, claim_resume = :claim_resume, claim = :claim, claim_callback = :claim_callback,
+-- The one way a row moves on: everything but the lease and who the user is, guarded by the version it was decided on.
+update onboardings set state = :state, updated_at = :updated_at, round = :round, version = :version + 1, seq = :seq,
+    hash = :hash, resume = :resume, claim_resume = :claim_resume, claim = :claim, claim_callback = :claim_callback,
     contradictions = :contradictions, contradicted_at = :contradicted_at, doubted_at = :doubted_at,
-    osl_user_id = :osl_user_id, kyc_status = :kyc_status, reason_sealed = :reason_sealed,
-    last_error_sealed = :last_error_sealed, lane = :lane, due_at = :due_at, step_at = :step_at,
-    ask_at = :ask_at, asked_at = :asked_at, attempts = :attempts, failing_since = :failing_since,
-    unauthorized = :unauthorized, changed = :changed, share = :share, share_losses = :share_losses,
-    share_questions = :share_questions, share_sent_at = :share_sent_at, prior_reject = :prior_reject,
-    polls = :polls, poll_rejects = :poll_rejects, told = :told, submitted_at = :submitted_at,
-    settled_at = :settled_at, closed_at = :closed_at, profile_deleted_at = :profile_deleted_at,
-    erased_at = :erased_at
+    kyc_status = :kyc_status, reason_sealed = :reason_sealed, last_error_sealed = :last_error_sealed, lane = :lane,
+    due_at = :due_at, step_at = :step_at, ask_at = :ask_at, asked_at = :asked_at, attempts = :attempts,
+    failing_since = :failing_since, unauthorized = :unauthorized, changed = :changed, share = :share,
+    share_losses = :share_losses, share_questions = :share_questions, share_sent_at = :share_sent_at,
+    prior_reject = :prior_reject, polls = :polls, poll_rejects = :poll_rejects, told = :told,
+    submitted_at = :submitted_at, settled_at = :settled_at, closed_at = :closed_at,
+    profile_deleted_at = :profile_deleted_at, erased_at = :erased_at
 where id = :id and version = :version;
+
+-- name: update_identity
+-- Who the user is, right after `update_onboarding`: apart, because each of these columns has an index of its own.
+update onboardings set merchant_user_id = :merchant_user_id, profile_sealed = :profile_sealed,
+    email_hash = :email_hash, link_hash = :link_hash, link_sealed = :link_sealed, osl_user_id = :osl_user_id
+where id = :id;
 
 -- name: hold_lease
 -- Whether the worker that commits still holds the row.

@@ -72,7 +72,7 @@ class ScheduleStore:
             for number in range(1, requests_per_second + 1):
                 session.run("add_slot", id=number)
 
-        if self._driver.read(lambda session: session.rows("count_slots"))[0]["slots"] != requests_per_second:
+        if self._driver.rows("count_slots")[0]["slots"] != requests_per_second:
             self._driver.write(work)
 
     def claim(self, terms: Terms) -> list[Claim]:
@@ -168,7 +168,7 @@ class ScheduleStore:
 
     def last_beat(self) -> int | None:
         """When any worker was last seen."""
-        row = first(self._driver.read(lambda session: session.rows("last_beat")))
+        row = first(self._driver.rows("last_beat"))
         return None if row is None else row["beat_at"]
 
     def backlog(self, now: int) -> Backlog:

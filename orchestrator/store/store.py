@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.health import Outcome, ProviderHealth, after
@@ -188,7 +188,7 @@ class Store:
         """Store a callback that matches nobody, in a ring of ORPHANS_KEPT rows."""
 
         def work(session: Session) -> None:
-            session.run("put_callback", **asdict(callback))
+            session.run("put_callback", **vars(callback))
             session.run("trim_orphans", keep=ORPHANS_KEPT)
             tally(session, {("verdicts", callback.verdict): 1})
 
@@ -282,7 +282,7 @@ class Store:
             last = page[-1]["id"]
 
     def _rows(self, name: str, **parameters: object) -> list[Row]:
-        return self._driver.read(lambda session: session.rows(name, **parameters))
+        return self._driver.rows(name, **parameters)
 
     def _onboarding(self, name: str, **parameters: object) -> Onboarding | None:
         row = first(self._rows(name, **parameters))
@@ -298,15 +298,21 @@ def _commit(session: Session, change: Change) -> bool:
         _hold(session, change.after.id, change.held)
     if change.before is None:
         session.run("insert_onboarding", **rows.onboarding_values(change.after))
-    elif not session.run(
-        "update_onboarding", **rows.onboarding_values(change.after) | {"version": change.before.version}
-    ):
-        raise _Stale
+    else:
+        _update(session, change.before, change.after)
     _count(session, change.before, change.after)
     _attach(session, change)
     if change.outcome is not None:
         _learn(session, change.outcome, change.probe_ms)
     return True
+
+
+def _update(session: Session, before: Onboarding, after: Onboarding) -> None:
+    values = rows.onboarding_values(after) | {"version": before.version}
+    if not session.run("update_onboarding", **values):
+        raise _Stale
+    if any(getattr(before, name) != getattr(after, name) for name in rows.IDENTITY):
+        session.run("update_identity", **values)
 
 
 def _hold(session: Session, onboarding_id: str, held: Held) -> None:
@@ -330,15 +336,15 @@ def _count(session: Session, before: Onboarding | None, now: Onboarding) -> None
 def _attach(session: Session, change: Change) -> None:
     onboarding_id = change.after.id
     for transition in change.transitions:
-        session.run("insert_transition", **asdict(transition))
+        session.run("insert_transition", **vars(transition))
     for callback in change.callbacks:
-        session.run("put_callback", **asdict(callback))
+        session.run("put_callback", **vars(callback))
     for delivery in change.deliveries:
-        session.run("insert_delivery", **asdict(delivery))
+        session.run("insert_delivery", **vars(delivery))
     if change.callback_token is not None:
-        session.run("insert_callback_token", **asdict(change.callback_token))
+        session.run("insert_callback_token", **vars(change.callback_token))
     if change.document is not None:
-        session.run("put_document", **asdict(change.document))
+        session.run("put_document", **vars(change.document))
     for kind in change.removed_documents:
         session.run("remove_document", onboarding_id=onboarding_id, kind=kind)
     if change.blank_bodies:

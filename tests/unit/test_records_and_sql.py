@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from string import Template
@@ -27,6 +27,7 @@ from orchestrator.records import (
     ShareOutcome,
     Transition,
     Verdict,
+    changed,
 )
 from orchestrator.store import SqliteDriver, rows
 from orchestrator.store.driver import migrations, statements
@@ -208,12 +209,28 @@ def test_an_unknown_word_in_a_row_is_an_error_and_no_guess() -> None:
         rows.onboarding({**values, "state": "paused"})
 
 
-@pytest.mark.parametrize("name", ["insert_onboarding", "update_onboarding"])
-def test_writing_an_onboarding_names_every_column_but_the_lease(name: str) -> None:
-    parameters = set(re.findall(r":(\w+)", statement_texts()[name]))
-    expected = {field.name for field in fields(Onboarding)} - {"lease", "lease_until"}
+def test_writing_an_onboarding_names_every_column_but_the_lease() -> None:
+    inserted, moved, identity = (
+        set(re.findall(r":(\w+)", statement_texts()[name]))
+        for name in ("insert_onboarding", "update_onboarding", "update_identity")
+    )
 
-    assert parameters == (expected if name == "insert_onboarding" else expected - {"created_at"})
+    assert inserted == {field.name for field in fields(Onboarding)} - {"lease", "lease_until"}
+    assert moved | identity == inserted - {"created_at"}
+    assert moved & identity == {"id"}
+    assert identity == {"id", *rows.IDENTITY}
+
+
+def test_a_changed_record_differs_in_what_was_named_alone() -> None:
+    before = onboarding()
+
+    after = changed(before, round=7)
+
+    assert after == replace(before, round=7)
+    assert before.round != 7
+    assert hash(after) == hash(replace(before, round=7))
+    with pytest.raises(TypeError, match="no field rounds"):
+        changed(before, rounds=7)
 
 
 # The statements ------------------------------------------------------------------------------------------------
