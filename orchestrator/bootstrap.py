@@ -24,7 +24,7 @@ from orchestrator.providers.http import Outgoing
 from orchestrator.providers.osl_pay import OslPay
 from orchestrator.seal import Sealer
 from orchestrator.signatures import SignEncoding
-from orchestrator.store import AccessStore, ScheduleStore, SqliteDriver, Store
+from orchestrator.store import AccessStore, ScheduleStore, SqliteDriver, StatusStore, Store
 from orchestrator.store.driver import Driver
 
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
@@ -112,6 +112,7 @@ def build(
         store=store,
         schedule=ScheduleStore(driver),
         access=AccessStore(driver),
+        status=StatusStore(driver),
         documents=documents,
         sealer=sealer,
         btse=_btse(config, dialects, outgoing, now_ms),

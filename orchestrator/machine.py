@@ -50,6 +50,8 @@ class Event(_Explained):
     RETRIED_CHANGED = "retried_changed", "An operator asked to go on; profile or documents changed meanwhile."
     RESUBMISSION_ASKED = "resubmission_asked", "An operator asked the user to submit again."
     CANCEL_ASKED = "cancel_asked", "The merchant or an operator cancelled."
+    HURRIED = "hurried", "An operator asked to take the next step at once."
+    REVEALED = "revealed", "An operator looked at the personal data."
     TIME_RAN_OUT = "time_ran_out", "The time to submit is over."
     RESTORED = "restored", "A backup was restored; what was sent since is asked for first."
     ERASED = "erased", "All personal data was erased on request."
@@ -159,6 +161,12 @@ TABLE: dict[Event, dict[State, Cell]] = {
     Event.RETRIED_CHANGED: _row(REFUSE, {S.NEEDS_ATTENTION: _to(S.UPLOADING)}),
     Event.RESUBMISSION_ASKED: _row(REFUSE, dict.fromkeys((S.NEEDS_ATTENTION, *_WAITING), _next_round(S.COLLECTING))),
     Event.CANCEL_ASKED: _row(_to(S.CANCELLED), {}, settled=REFUSE, closed=REFUSE),
+    Event.HURRIED: _row(
+        ASK,
+        {state: _to(state) for state in (S.UPLOADING, S.SHARING, S.CONFIRMING)} | {S.COLLECTING: REFUSE},
+        closed=REFUSE,
+    ),
+    Event.REVEALED: _row(None, {}),
     Event.TIME_RAN_OUT: _row(IGNORE, {S.COLLECTING: _to(S.EXPIRED)}),
     Event.RESTORED: _row(None, {}, settled=IGNORE, closed=IGNORE),
     Event.ERASED: _row(_to(S.CANCELLED), {state: _to(state) for state in SETTLED | CLOSED}),

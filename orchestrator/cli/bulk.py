@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -15,15 +14,10 @@ import click
 from orchestrator.cli.wiring import opened
 from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.onboarding import bulk
-from orchestrator.records import Onboarding
-from orchestrator.web.schemas import iso
+from orchestrator.web.export import COLUMNS, csv_lines, values
 
 _ACTOR = "import"
 _FAULTS_SHOWN = 100
-_COLUMNS = (
-    *("id", "merchantUserId", "state", "round", "oslUserId", "kycStatus"),
-    *("createdAt", "updatedAt", "submittedAt", "settledAt", "closedAt"),
-)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -74,22 +68,13 @@ def import_(file: Path, documents: Path | None, dry_run: bool) -> None:
 def export(state: str | None, since: datetime | None, form: str) -> None:
     """Print onboardings, newest first, without personal data."""
     since_ms = int(since.replace(tzinfo=UTC).timestamp() * 1000) if since is not None else 0
-    writer = csv.writer(sys.stdout)
     with opened() as service:
+        rows = bulk.listed(service.context, state, since_ms)
         if form == "csv":
-            writer.writerow(_COLUMNS)
-        for row in bulk.listed(service.context, state, since_ms):
-            values = _values(row)
-            if form == "csv":
-                writer.writerow([bulk.safe_cell(value) for value in values])
-            else:
-                click.echo(json.dumps(dict(zip(_COLUMNS, values, strict=True)), ensure_ascii=False))
-
-
-def _values(row: Onboarding) -> list[object]:
-    times = (row.created_at, row.updated_at, row.submitted_at, row.settled_at, row.closed_at)
-    identity = [row.id, row.merchant_user_id, row.state.value, row.round, row.osl_user_id, row.kyc_status]
-    return [*identity, *(iso(time) for time in times)]
+            sys.stdout.writelines(csv_lines(rows))
+            return
+        for row in rows:
+            click.echo(json.dumps(dict(zip(COLUMNS, values(row), strict=True)), ensure_ascii=False))
 
 
 @contextmanager

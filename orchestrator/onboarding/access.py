@@ -73,13 +73,13 @@ def sign_in(context: Context, secret: str, address: str) -> tuple[str, AccessTok
     return session, found
 
 
-def session(context: Context, secret: str) -> Session:
-    """The session of a browser, while it lasts. Raises Unauthenticated."""
+def session(context: Context, secret: str, *, used: bool = True) -> Session:
+    """The session of a browser, while it lasts; `used`: a person did something. Raises Unauthenticated."""
     found = context.access.session(plain_hash(secret)) if secret else None
     now, timings = context.now_ms(), context.timings
     if found is None or now - found.created_at > timings.session_longest or now - found.seen_at > timings.session_idle:
         raise Unauthenticated("sign in first")
-    if now - found.seen_at > _TOUCH_EVERY:
+    if used and now - found.seen_at > _TOUCH_EVERY:
         context.access.touch_session(found.hash, now)
     return found
 

@@ -61,6 +61,8 @@ class Step:
     blank_bodies: bool = False
     replaced_link: str | None = None
     seen_again: str | None = None
+    probe: str | None = None
+    """A provider that is tried at once although it refused everybody of late."""
 
 
 Decide = Callable[[Onboarding], Sequence[Step]]
@@ -126,6 +128,7 @@ def _change(
         blank_bodies=any(step.blank_bodies for step in steps),
         replaced_link=_only(step.replaced_link for step in steps),
         seen_again=_only(step.seen_again for step in steps),
+        probe=_only(step.probe for step in steps),
         held=held,
         outcome=outcome,
         probe_ms=context.timings.probe,
@@ -177,7 +180,7 @@ def _recorded(row: Onboarding, event: Event | None, move: Move) -> bool:
     if move.kind in (CellKind.KEEP, CellKind.IGNORE):
         return False
     if move.kind is CellKind.ASK:
-        return event in CLAIMS
+        return event in CLAIMS or event is Event.HURRIED
     return move.to is not row.state or move.next_round or event not in UNRECORDED or row.state in CLOSED
 
 

@@ -18,7 +18,7 @@ from orchestrator.providers.dialect import Dialects
 from orchestrator.providers.osl_pay import OslPay
 from orchestrator.records import Onboarding
 from orchestrator.seal import Sealer
-from orchestrator.store import AccessStore, ScheduleStore, Store
+from orchestrator.store import AccessStore, ScheduleStore, StatusStore, Store
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 
@@ -76,6 +76,7 @@ class Context:
     store: Store
     schedule: ScheduleStore
     access: AccessStore
+    status: StatusStore
     documents: Documents
     sealer: Sealer
     btse: BtsePay

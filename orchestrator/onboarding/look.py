@@ -12,6 +12,7 @@ from orchestrator.errors import Gone, InvalidInput, NotFound, StoreUnavailable
 from orchestrator.health import ProviderHealth
 from orchestrator.machine import EDITABLE, State
 from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.outlook import Circumstances
 from orchestrator.records import Callback, Delivery, Document, Onboarding, Transition
 from orchestrator.seal import plain_hash
 
@@ -115,6 +116,25 @@ def callbacks(context: Context, onboarding: Onboarding) -> list[Callback]:
 def deliveries(context: Context, onboarding: Onboarding) -> list[Delivery]:
     """The notifications to the merchant, in order."""
     return context.store.deliveries(onboarding.id)
+
+
+def circumstances(context: Context, seen: View, now: int) -> Circumstances:
+    """What is known around an onboarding at `now`, for its outlook and its timeline."""
+    row, rules = seen.onboarding, context.rules
+    return Circumstances(
+        now=now,
+        transitions=transitions(context, row),
+        callbacks=callbacks(context, row),
+        deliveries=deliveries(context, row),
+        health={provider.name: provider for provider in health(context)},
+        beat=last_beat(context),
+        silent_after=context.timings.worker_silent,
+        error=seen.last_error,
+        missing=seen.missing,
+        patience=rules.patience_ms,
+        retained=(rules.retain_documents_ms, rules.retain_profile_ms),
+        has_documents=bool(seen.documents),
+    )
 
 
 def delivery(context: Context, delivery_id: str) -> Delivery:

@@ -12,6 +12,7 @@ from orchestrator.onboarding.collect import check_complete
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.look import find
 from orchestrator.onboarding.masking import masked
+from orchestrator.onboarding.outlook import hurry_refused
 from orchestrator.records import DeliveryStatus, Onboarding
 
 LONGEST_REASON = 500
@@ -35,6 +36,36 @@ def retry(context: Context, onboarding_id: str, actor: str) -> Onboarding:
         return [Step(Event.RETRIED_CHANGED if row.changed else Event.RETRIED, actor)]
 
     return apply(context, onboarding_id, decide)
+
+
+def hurry(context: Context, onboarding_id: str, actor: str) -> Onboarding:
+    """Take the next step now: try a provider again, or ask OSL Pay, which is done at most once a minute.
+
+    An unhealthy provider is tried now as well. Raises Conflict where it could do harm or nothing waits, NotFound.
+    """
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        now = context.now_ms()
+        refused = hurry_refused(row, now)
+        if refused is not None:
+            raise Conflict(refused, row.state)
+        if row.state is State.UPLOADING:
+            return [Step(Event.HURRIED, actor, changes={"step_at": now}, probe="btse")]
+        changes = {"step_at": now} if row.state in (State.SHARING, State.CONFIRMING) else {}
+        return [Step(Event.HURRIED, actor, changes=changes, probe="osl")]
+
+    return apply(context, onboarding_id, decide)
+
+
+def reveal(context: Context, onboarding_id: str, actor: str) -> tuple[str, dict[str, str]]:
+    """Email and profile, once it is on record who looked. Raises NotFound, Conflict when nothing is kept any more."""
+
+    def decide(row: Onboarding) -> Sequence[Step]:
+        if row.profile_deleted_at is not None:
+            raise Conflict("the personal data is no longer kept", row.state)
+        return [Step(Event.REVEALED, actor, "email, profile")]
+
+    return context.identity(apply(context, onboarding_id, decide))
 
 
 def ask_for_resubmission(context: Context, onboarding_id: str, reason: Any, actor: str) -> Onboarding:

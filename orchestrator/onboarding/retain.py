@@ -15,6 +15,8 @@ from orchestrator.records import Onboarding, ShareOutcome
 
 ACTOR = "retention"
 CHORE = "purge"
+_HOURS_KEPT = 7 * DAY
+"""For how long counts by the hour are kept; those by the day stay."""
 _NOBODY = {"email": "", "profile": {}}
 
 
@@ -39,6 +41,7 @@ def purge(context: Context) -> Purged:
         for onboarding_id in context.store.with_profile_past(now - context.rules.retain_profile_ms):
             apply(context, onboarding_id, lambda row: _profile_deleted(context, row))
             profiles += 1
+    context.status.forget_hours(now - _HOURS_KEPT)
     return Purged(documents, profiles, _remove_strays(context, now))
 
 

@@ -3,6 +3,7 @@
 from orchestrator.store.access import AccessStore
 from orchestrator.store.schedule import ScheduleStore
 from orchestrator.store.sqlite import SqliteDriver
+from orchestrator.store.status import StatusStore
 from orchestrator.store.store import Change, LeaseLost, Store
 
-__all__ = ["AccessStore", "Change", "LeaseLost", "ScheduleStore", "SqliteDriver", "Store"]
+__all__ = ["AccessStore", "Change", "LeaseLost", "ScheduleStore", "SqliteDriver", "StatusStore", "Store"]

@@ -78,6 +78,12 @@ def tally(session: Session, differences: Mapping[tuple[str, str], int]) -> None:
         session.run("tally", what=what, word=word, difference=difference)
 
 
+def count_flow(session: Session, counted: Mapping[tuple[str, int, str], int]) -> None:
+    """Count so many more by hour and day; always in the same order, so that no two writers lock up."""
+    for (span, begins_at, what), difference in sorted(counted.items()):
+        session.run("count_flow", span=span, begins_at=begins_at, what=what, difference=difference)
+
+
 @cache
 def statements(**marks: str) -> Mapping[str, str]:
     """queries.sql by statement name, its marks filled for one database."""

@@ -342,6 +342,10 @@ on conflict (name) do update set unauthorized_ids = excluded.unauthorized_ids,
     last_success_of = excluded.last_success_of,
     last_failure_at = excluded.last_failure_at, last_failure = excluded.last_failure, skew_ms = excluded.skew_ms;
 
+-- name: probe_now
+-- An operator does not want to wait until an unhealthy provider is tried again.
+update providers set next_probe_at = :now where name = :name and next_probe_at > :now;
+
 -- name: documents_past
 -- Onboardings that ended before a time and still have documents.
 select distinct d.onboarding_id as id from documents d join onboardings o on o.id = d.onboarding_id
@@ -487,3 +491,86 @@ select id, profile_sealed, link_sealed, reason_sealed, last_error_sealed from on
 -- name: callback
 -- One callback by its id.
 select * from callbacks where id = :id;
+
+-- name: list_newest_created
+-- A page of all, newest first by the signup.
+select * from onboardings where created_at >= :since and created_at <= :until
+    and (created_at, id) < (:at, :id) order by created_at desc, id desc limit :limit;
+
+-- name: list_newest_created_of_state
+-- A page of one state, newest first by the signup.
+select * from onboardings where state = :state and created_at >= :since and created_at <= :until
+    and (created_at, id) < (:at, :id) order by created_at desc, id desc limit :limit;
+
+-- name: list_oldest_created
+-- A page of all, oldest first by the signup.
+select * from onboardings where created_at >= :since and created_at <= :until
+    and (created_at, id) > (:at, :id) order by created_at asc, id asc limit :limit;
+
+-- name: list_oldest_created_of_state
+-- A page of one state, oldest first by the signup.
+select * from onboardings where state = :state and created_at >= :since and created_at <= :until
+    and (created_at, id) > (:at, :id) order by created_at asc, id asc limit :limit;
+
+-- name: list_newest_changed
+-- A page of all, newest first by the last change.
+select * from onboardings where updated_at >= :since and updated_at <= :until
+    and (updated_at, id) < (:at, :id) order by updated_at desc, id desc limit :limit;
+
+-- name: list_newest_changed_of_state
+-- A page of one state, newest first by the last change.
+select * from onboardings where state = :state and updated_at >= :since and updated_at <= :until
+    and (updated_at, id) < (:at, :id) order by updated_at desc, id desc limit :limit;
+
+-- name: list_oldest_changed
+-- A page of all, oldest first by the last change.
+select * from onboardings where updated_at >= :since and updated_at <= :until
+    and (updated_at, id) > (:at, :id) order by updated_at asc, id asc limit :limit;
+
+-- name: list_oldest_changed_of_state
+-- A page of one state, oldest first by the last change.
+select * from onboardings where state = :state and updated_at >= :since and updated_at <= :until
+    and (updated_at, id) > (:at, :id) order by updated_at asc, id asc limit :limit;
+
+-- name: page_of_verdict
+-- Onboardings by their newest callback of a verdict; a bounded number of callbacks is looked through.
+select o.*, c.received_at as came_at, c.id as came_id from (
+    select id, onboarding_id, received_at from callbacks where verdict = :verdict and onboarding_id is not null
+    and received_at >= :since and received_at <= :until and (received_at, id) < (:at, :id)
+    order by received_at desc, id desc limit :looked) c
+join onboardings o on o.id = c.onboarding_id
+where (cast(:state as text) is null or o.state = :state) and not exists (
+    select 1 from callbacks d where d.onboarding_id = c.onboarding_id and d.verdict = :verdict
+    and (d.received_at, d.id) > (c.received_at, c.id))
+order by c.received_at desc, c.id desc limit :limit;
+
+-- name: looked_through
+-- The last callback that such a page looked at, if there may be more.
+select id, received_at from callbacks where verdict = :verdict and onboarding_id is not null
+    and received_at >= :since and received_at <= :until and (received_at, id) < (:at, :id)
+    order by received_at desc, id desc limit 1 offset :skipped;
+
+-- name: count_flow
+-- So many more of something in an hour or a day.
+insert into flow (span, begins_at, what, number) values (:span, :begins_at, :what, :difference)
+on conflict (span, begins_at, what) do update set number = flow.number + excluded.number;
+
+-- name: flow
+-- What was counted by the hour or by the day.
+select begins_at, what, number from flow where span = :span and begins_at >= :since;
+
+-- name: forget_hours
+-- Counts by the hour that no page shows any more.
+delete from flow where span = 'hour' and begins_at < :before;
+
+-- name: failing
+-- What a provider keeps from going on, since the longest time.
+select * from onboardings where failing_since is not null order by failing_since limit :limit;
+
+-- name: overdue
+-- What should have been done by now.
+select * from onboardings where lane = :lane and due_at is not null and due_at <= :before order by due_at limit :limit;
+
+-- name: failed_deliveries
+-- What the merchant was not told, newest first.
+select * from deliveries where status = 'failed' order by created_at desc limit :limit;

@@ -21,8 +21,8 @@ from orchestrator.records import (
     Onboarding,
     Transition,
 )
-from orchestrator.store import rows
-from orchestrator.store.driver import Driver, Duplicate, Row, Session, first, tally
+from orchestrator.store import flow, rows
+from orchestrator.store.driver import Driver, Duplicate, Row, Session, count_flow, first, tally
 
 ORPHANS_KEPT = 1_000
 _FAR_FUTURE = (1 << 62, "~")
@@ -66,6 +66,8 @@ class Change:
     signup_id: str | None = None
     replaced_link: str | None = None
     seen_again: str | None = None
+    probe: str | None = None
+    """A provider whose next probe is due now."""
     held: Held | None = None
     outcome: Outcome | None = None
     probe_ms: int = 60_000
@@ -302,8 +304,11 @@ def _commit(session: Session, change: Change) -> bool:
         _update(session, change.before, change.after)
     _count(session, change.before, change.after)
     _attach(session, change)
+    counted = flow.of_change(change.before, change.after)
     if change.outcome is not None:
         _learn(session, change.outcome, change.probe_ms)
+        counted += flow.of_outcome(change.outcome)
+    count_flow(session, counted)
     return True
 
 
@@ -366,6 +371,8 @@ def _attach(session: Session, change: Change) -> None:
         )
     if change.seen_again is not None:
         _see_again(session, change.seen_again)
+    if change.probe is not None:
+        session.run("probe_now", name=change.probe, now=change.after.updated_at)
     given = Counter(("verdicts", str(callback.verdict)) for callback in change.callbacks)
     tally(session, given + Counter({("deliveries", str(DeliveryStatus.PENDING)): len(change.deliveries)}))
 

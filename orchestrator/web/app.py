@@ -17,7 +17,21 @@ from orchestrator import errors
 from orchestrator.bootstrap import Service
 from orchestrator.onboarding.context import Context
 from orchestrator.telemetry import logger
-from orchestrator.web import api, callbacks, hooks, metrics, openapi, pages, reference, session, upload, watch
+from orchestrator.web import (
+    actions,
+    api,
+    callbacks,
+    hooks,
+    listing,
+    metrics,
+    one,
+    openapi,
+    pages,
+    reference,
+    session,
+    upload,
+    watch,
+)
 from orchestrator.web.auth import open_to
 from orchestrator.web.headers import PAGE_PATHS, SECURITY_HEADERS
 from orchestrator.web.problems import problem
@@ -74,12 +88,15 @@ def create_app(service: Service) -> Flask:
     if proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     app.url_map.merge_slashes = False  # another spelling of a path is 404, not a redirect
-    for module in (api, callbacks, hooks, metrics, pages, reference, session, upload, watch):
+    for module in (
+        *(actions, api, callbacks, hooks, listing, metrics),
+        *(one, pages, reference, session, upload, watch),
+    ):
         app.register_blueprint(module.blueprint)
     app.register_error_handler(Exception, _answer)
     app.before_request(_identify)
     app.after_request(_secure)
-    app.view_functions["static"] = open_to("anyone: style and icon")(app.view_functions["static"])
+    app.view_functions["static"] = open_to("anyone: styles, scripts and icon")(app.view_functions["static"])
     app.extensions["openapi"] = openapi.description(app, service.context.profile_rules)
     return app
 

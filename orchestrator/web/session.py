@@ -123,8 +123,9 @@ def check_origin() -> None:
 
 
 def _open_session() -> None:
+    """What a page's script asks for by itself (X-Live) does not keep a forgotten browser signed in."""
     secret = request.cookies.get(_cookie_name(), "")
-    g.session = access.session(service(), secret)
+    g.session = access.session(service(), secret, used="X-Live" not in request.headers)
     g.csrf = _csrf_of(secret)
     g.actor = f"{g.session.role}:{g.session.token_name}"
 

@@ -1,4 +1,4 @@
-"""What the status pages call things: states, verdicts, what an onboarding waits for, what was done. Pure."""
+"""What the status pages call things: states, verdicts, actors, durations, times, what was done. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from orchestrator.errors import Conflict, InvalidInput
 from orchestrator.machine import State
-from orchestrator.records import DeliveryStatus, Lane, Onboarding, Verdict
+from orchestrator.records import DeliveryStatus, Verdict
 from orchestrator.web.schemas import iso
 
-PROVIDERS = {"btse": "BTSE Pay", "osl": "OSL Pay"}
+_ACTORS = {
+    "worker": "the worker",
+    "osl_pay": "OSL Pay",
+    "user": "the user",
+    "retention": "the time to keep things",
+    "import": "an import",
+    "restore": "a restore",
+    "reseal": "new keys",
+    "command_line": "the command line",
+}
 
 TONES: dict[str, str] = {
     State.COLLECTING: "open",
@@ -36,17 +46,6 @@ TONES: dict[str, str] = {
 }
 """The colour of a badge; whatever is not here is `quiet`."""
 
-WAITS = {
-    State.COLLECTING: "The user or the merchant, to complete and submit",
-    State.UPLOADING: "The upload to BTSE Pay",
-    State.SHARING: "The share with OSL Pay",
-    State.AWAITING_CALLBACK: "OSL Pay’s webhook",
-    State.IN_REVIEW: "OSL Pay’s review",
-    State.CONFIRMING: "OSL Pay’s answer to the status query",
-    State.NEEDS_ATTENTION: "A person",
-}
-_DUE = {Lane.LOCAL: "Expires", Lane.POLL: "OSL Pay is asked", Lane.CONFIRM: "OSL Pay is asked"}
-
 VERDICTS = {
     Verdict.APPLIED: "Believed and acted upon.",
     Verdict.DUPLICATE: "Came before; counted only.",
@@ -67,6 +66,7 @@ DONE = {
     "resubmission": "The user is asked to submit again.",
     "link": "There is a new link, shown below; the old one no longer works.",
     "resend": "The notification is back in line.",
+    "hurry": "The next step is taken now.",
 }
 """Codes that a page's address may carry after something was done."""
 
@@ -81,16 +81,50 @@ def tone(word: str) -> str:
     return TONES.get(word, "quiet")
 
 
-def waits_for(row: Onboarding) -> str:
-    """What must happen before anything else does."""
-    if row.claim is not None and row.state not in WAITS:
-        return "OSL Pay’s answer about a contrary claim"
-    return WAITS.get(row.state, "Nothing")
+def who(actor: str) -> str:
+    """Who did it: `operator:olga` as `operator olga`, parts of the service by what they are."""
+    return _ACTORS.get(actor) or actor.replace(":", " ").replace("_", " ")
 
 
-def due_words(row: Onboarding) -> str:
-    """What happens at `due_at`."""
-    return _DUE.get(row.lane, "Next attempt") if row.lane else ""
+def span(ms: int) -> str:
+    """A duration as `0.4 s`, `12 s`, `3 min`, `2 h 5 min` or `3 d 4 h`."""
+    seconds = max(0, ms) / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s" if 0 < seconds < 1 else f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def with_code(text: str) -> Markup:
+    """What stands between backquotes as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
+
+
+def sentence(text: str) -> str:
+    """With a capital at the beginning and a full stop at the end."""
+    return f"{capital(text)}{'' if text[-1:] in '.!?' else '.'}"
+
+
+def capital(text: str) -> str:
+    """With a capital at the beginning, the rest as it is."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def problem(error: Conflict | InvalidInput) -> str:
+    """Why something cannot be done, with the fields at fault."""
+    if isinstance(error, InvalidInput) and error.errors:
+        faults = "; ".join(f"{path} {said[0]}" for path, said in error.errors.items())
+        return sentence(f"{error}: {faults}")
+    return sentence(str(error))
 
 
 def moment(ms: int | None, form: str = "%Y-%m-%d %H:%M:%S UTC") -> Markup:
@@ -102,8 +136,10 @@ def moment(ms: int | None, form: str = "%Y-%m-%d %H:%M:%S UTC") -> Markup:
 
 
 def minute(ms: int | None) -> Markup:
-    """Like `moment`, to the minute, for tables whose heading says UTC."""
-    return moment(ms, "%Y-%m-%d %H:%M")
+    """To the minute, as short as HTML lets a time in UTC be, for tables with many."""
+    if ms is None:
+        return Markup("–")
+    return Markup("<time>{}</time>").format(datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%MZ"))
 
 
 def size(count: int) -> str:

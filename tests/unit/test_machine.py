@@ -41,6 +41,8 @@ retried                 !     !     !     !     !     !     !     !     <     ! 
 retried_changed         !     !     !     !     !     !     !     !     upl   !     !
 resubmission_asked      !     !     !     col+  col+  !     !     !     col+  !     !
 cancel_asked            can   can   can   can   can   can   !     !     can   !     !
+hurried                 !     =     =     ?     ?     =     ?     ?     ?     !     !
+revealed                =     =     =     =     =     =     =     =     =     =     =
 erased                  can   can   can   can   can   can   =     =     can   =     =
 documents_deleted       -     -     -     -     -     -     =     =     -     =     =
 profile_deleted         -     -     -     -     -     -     =     =     -     =     =
