@@ -53,13 +53,16 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class User:
-    """One user of the merchant. `files`: the sha256 of each document sent, by kind."""
+    """One user of the merchant. `files`: the sha256 of each document sent, by kind; `contents`: its bytes."""
 
     story: str
     name: str
     id: str
     id_type: str
     files: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    email: str = ""
+    id_number: str = ""
 
 
 class Installation:
@@ -253,11 +256,19 @@ class Installation:
         data = signup_data(story, number, **profile)
         answer = self.post_signup(data)
         assert answer.status_code == 202, answer.text
-        user = User(story, data["merchantUserId"], answer.json()["id"], data["profile"]["idType"])
+        user = User(
+            story,
+            data["merchantUserId"],
+            answer.json()["id"],
+            data["profile"]["idType"],
+            email=data["email"],
+            id_number=data["profile"]["idNumber"],
+        )
         for kind, (content, media_type) in documents(user.id_type).items():
             path = f"onboardings/{user.id}/documents/{kind}"
             self.call("PUT", path, data=content, headers={"Content-Type": media_type})
             user.files[kind] = hashlib.sha256(content).hexdigest()
+            user.contents[kind] = content
         return user
 
     def submit(self, user: User) -> None:

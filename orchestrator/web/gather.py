@@ -29,6 +29,7 @@ from gunicorn.http import errors as http_errors
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from orchestrator.web.access_log import discreet
 from orchestrator.web.gathering import READ_SIZE, AnswerSocket, Gathering
 from orchestrator.web.request_head import BODY_LIMITS, DEFAULT_BODY_LIMIT, BodyLimits, Head, Refusal, asks_for_page
 
@@ -82,7 +83,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             raise RuntimeError("GatheringWorker needs gunicorn's strict reading of header fields.")
 
     def init_process(self) -> None:
-        """Makes room for the connections before the loop starts."""
+        """Makes room for the connections before the loop starts, and keeps credentials out of the access log."""
+        self.log.access = discreet(self.log.access)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = self.worker_connections + _SPARE_FILES
         if soft != resource.RLIM_INFINITY and soft < wanted:

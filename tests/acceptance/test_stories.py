@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.installation import Installation, User, rebuilt
+from tests.leaks import PERSONAL, Watched, provoke
 from tests.waiting import until
 
 Verdicts = list[tuple[str, int]]
@@ -114,21 +115,37 @@ UNSHORTENED = ("pass", "lag")
 
 def play(folder: Path) -> dict[str, Any]:
     """All stories with short waits and, beside them, two with the product's own waits; what was seen of each."""
-    quick = {"CALLBACK_PATIENCE_SECONDS": "5", "RETRY_HORIZON_HOURS": "0.0017"}
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    quick = {
+        "CALLBACK_PATIENCE_SECONDS": "5",
+        "RETRY_HORIZON_HOURS": "0.0017",
+        "TMPDIR": str(temporary),
+        "GUNICORN_CMD_ARGS": "--access-logfile -",
+    }
     with (
         Installation(folder / "short", settings=quick) as short,
         Installation(folder / "real", timings={}, sandbox={"pace": 1.0, "lag_seconds": 20.0, "rate": 10}) as real,
     ):
         short.start()
         real.start()
-        users = {story: real.begin(story) for story in UNSHORTENED}
-        seen = _played(short, _users(short, tuple(STORIES)))
+        with Watched(short, temporary) as watched:
+            users = {story: real.begin(story) for story in UNSHORTENED}
+            known = _users(short, tuple(STORIES))
+            seen = _played(short, known)
+            collecting = short.collect("silent", **PERSONAL)
+            refusals = provoke(short, collecting, known["silent"])
+        seen["logs"]["web"] = short.log("web")
+        seen["leaks"] = watched.leaks([*known.values(), collecting], refusals)
         return {"short": seen, "real": _played(real, users)}
 
 
 def _users(site: Installation, stories: tuple[str, ...]) -> dict[str, User]:
     with_back = ("pass", "review")
-    return {story: site.begin(story, idType="ID_CARD" if story in with_back else "PASSPORT") for story in stories}
+    return {
+        story: site.begin(story, idType="ID_CARD" if story in with_back else "PASSPORT", **PERSONAL)
+        for story in stories
+    }
 
 
 def _played(site: Installation, users: dict[str, User]) -> dict[str, Any]:
@@ -248,3 +265,34 @@ def test_the_logs_tell_of_no_crash_and_hold_no_personal_data(shows: dict[str, An
     for log in shows[waits]["logs"].values():
         for word in ("Traceback", "crashed", "step_unfinished", "lease_lost", "@example.com", "K00000", "whsec_"):
             assert word not in log
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["database", "write-ahead log", "documents", "files while they were written", "logs", "errors", "notifications"],
+)
+def test_nothing_personal_and_no_secret_stands_anywhere_in_the_clear(shows: dict[str, Any], place: str) -> None:
+    leaks = shows["short"]["leaks"]
+    assert leaks["found"][place] == []
+    assert leaks["sizes"][place] > 1_000, "there was something to look at"
+
+
+def test_whoever_looks_for_secrets_finds_those_that_are_there(shows: dict[str, Any]) -> None:
+    leaks = shows["short"]["leaks"]
+    assert {what.split(" as ")[0] for what in leaks["found"]["what the sandbox received"]} >= {
+        "name",
+        "email",
+        "id number",
+        "callback token",
+    }
+    assert leaks["needles"] > 800
+    assert any("wgunicorn" in name for name in leaks["watched"]), "temporary files were seen, unlinked ones too"
+    assert any("/documents/onb_" in name for name in leaks["watched"])
+
+
+def test_an_access_log_that_is_switched_on_tells_of_no_link(shows: dict[str, Any]) -> None:
+    log = shows["short"]["logs"]["web"]
+    assert '"POST /callbacks/oslpay/... HTTP/1.1" 200' in log
+    assert '"GET /u/... HTTP/1.1" 200' in log
+    assert '"GET /api/v1/onboardings HTTP/1.1" 200' in log
+    assert "?" not in "".join(line for line in log.splitlines() if "HTTP/1.1" in line)

@@ -455,6 +455,19 @@ def test_another_type_and_an_unknown_status_are_ignored(web: Web) -> None:
     assert (after.state, after.due_at, after.kyc_status) == (row.state, row.due_at, None)
 
 
+@pytest.mark.parametrize("word", ["ana@example.com", "Ana Lee", "né", "K1234567 PASS", "' or 1=1"])
+def test_what_is_more_than_a_word_is_stored_in_the_sealed_body_alone(web: Web, word: str) -> None:
+    row = web.bench.shared_on_paper()
+    now = web.bench.clock()
+    by_status = status_change("9001", row.merchant_user_id, word)
+    for number, body in enumerate((by_status, {"type": word, "data": {}})):
+        assert post(web, path_of(web.bench, row), signed(now + number, body)).json() == DONE
+    status, kind = web.bench.callbacks(row)
+    assert (status.kyc_status, kind.type) == ("unreadable", "unreadable")
+    opened = web.bench.context.open_json(status.body_sealed, "callbacks", status.id, "body")
+    assert opened["data"]["kycStatus"] == word
+
+
 def test_the_tolerance_holds_in_both_directions_to_the_millisecond(web: Web) -> None:
     for offset, verdict in (
         (-TOLERANCE, Verdict.APPLIED),
