@@ -118,7 +118,7 @@ def build(
         btse=_btse(config, dialects, outgoing, now_ms),
         osl=_osl(config, dialects, outgoing, now_ms),
         merchant=_merchant(config, sealer, outgoing, now_ms, token),
-        tally=Tally(store.count_unkept),
+        tally=Tally(store.count),
         osl_public_key=config.osl_webhook_public_key,
         dialects=dialects,
         profile_rules=ProfileRules(dialects.osl),

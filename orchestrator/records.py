@@ -58,6 +58,18 @@ class Refusal(StrEnum):
     MALFORMED = "malformed"
 
 
+class Operation(StrEnum):
+    """What is asked over HTTP, after the name of who is asked."""
+
+    BTSE_UPLOAD = "btse_upload"
+    BTSE_AUTHORIZATION = "btse_authorization"
+    BTSE_CANCEL = "btse_authorization_cancel"
+    OSL_UPLOAD = "osl_upload"
+    OSL_SHARE = "osl_share"
+    OSL_STATUS = "osl_status"
+    NOTIFY = "merchant_notify"
+
+
 class DeliveryStatus(StrEnum):
     """How far a notification to the merchant has come."""
 

@@ -11,10 +11,11 @@ from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.ask import confirm, poll, settle_doubt
 from orchestrator.onboarding.context import SECOND, Context
 from orchestrator.onboarding.files import provider_file
+from orchestrator.onboarding.measure import measured
 from orchestrator.onboarding.profile import BTSE_FIELDS
 from orchestrator.onboarding.share import share
 from orchestrator.onboarding.work import ACTOR, FRESH, SLOT_SLACK, Work
-from orchestrator.records import Delivery, Lane
+from orchestrator.records import Delivery, Lane, Operation
 from orchestrator.store import LeaseLost
 from orchestrator.store.schedule import Claim, Terms
 from orchestrator.telemetry import logger
@@ -76,7 +77,8 @@ def deliver(context: Context, delivery: Delivery) -> None:
         error = ProviderError("merchant", Kind.TRANSIENT, "no-receiver")
     else:
         try:
-            context.merchant.send(delivery)
+            merchant = context.merchant
+            measured(context, Operation.NOTIFY, lambda: merchant.send(delivery))
         except ProviderError as failure:
             error = failure
             logger("worker").info("delivery_failed", delivery=delivery.id, code=failure.code)
@@ -105,7 +107,7 @@ def _upload(work: Work) -> None:
     fields = {name: profile[name] for name in BTSE_FIELDS}
     fields |= {"email": email, "merchantUserId": work.row.merchant_user_id}
     try:
-        work.call(lambda: context.btse.upload_kyc(fields, files))
+        work.call(Operation.BTSE_UPLOAD, lambda: context.btse.upload_kyc(fields, files))
     except ProviderError as error:
         work.failed(error)
         return

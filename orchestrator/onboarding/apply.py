@@ -88,6 +88,7 @@ def apply(
         steps = decide(before)
         change = _change(context, before, steps, held, outcome)
         if change is None or context.store.commit(change):
+            _count(context, change.transitions if change else ())
             return changed(change.after, version=before.version + 1) if change else before
     raise StoreUnavailable(f"onboarding {onboarding_id} is written too often at the same time: try again")
 
@@ -97,7 +98,14 @@ def begin(context: Context, new: Onboarding, actor: str, signup_id: str | None) 
     row = Transition(new.id, 1, new.created_at, None, new.state, Event.SIGNED_UP, new.round, actor, "", "")
     row = chain.link("", row)
     new = _scheduled(changed(new, seq=1, hash=row.hash, step_at=_step_at(context, new, new.created_at)))
-    return context.store.commit(Change(None, new, transitions=[row], signup_id=signup_id))
+    begun = context.store.commit(Change(None, new, transitions=[row], signup_id=signup_id))
+    _count(context, [row] if begun else ())
+    return begun
+
+
+def _count(context: Context, transitions: Sequence[Transition]) -> None:
+    for row in transitions:
+        context.tally.count("transitions", f"{row.event} {row.to_state}")
 
 
 def _change(

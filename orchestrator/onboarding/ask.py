@@ -12,7 +12,7 @@ from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.receive import EVENTS
 from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, WORKED, Work
 from orchestrator.providers.osl_pay import KycStatus
-from orchestrator.records import Callback, Onboarding, Verdict
+from orchestrator.records import Callback, Onboarding, Operation, Verdict
 
 _WORDS = {event: word for word, event in EVENTS.items() if event in CLAIMS}
 _CONFIRMED = {
@@ -53,7 +53,8 @@ def settle_doubt(work: Work) -> None:
 def _ask(work: Work) -> tuple[bool, KycStatus | None]:
     row = work.row
     try:
-        return True, work.call(lambda: work.context.osl.kyc_status(row.merchant_user_id, row.osl_user_id))
+        osl = work.context.osl
+        return True, work.call(Operation.OSL_STATUS, lambda: osl.kyc_status(row.merchant_user_id, row.osl_user_id))
     except ProviderError as error:
         work.failed(error)
         return False, None

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from orchestrator.errors import Kind, OrchestratorError, ProviderError, SealBroken, StoreUnavailable
 from orchestrator.onboarding import look
 from orchestrator.onboarding.context import SECOND, Context
+from orchestrator.onboarding.measure import measured
 from orchestrator.providers.answers import Answer
 from orchestrator.providers.btse_pay import BtsePay
 from orchestrator.providers.http import Outgoing
+from orchestrator.records import Operation
 
 NOBODY = "orchestrator-doctor"
 """A merchantUserId that nobody has: reading about it changes nothing."""
@@ -130,10 +132,10 @@ def _public_url(context: Context, outgoing: Outgoing) -> Finding:
 
 
 def _btse(context: Context, variants: Mapping[str, BtsePay]) -> Iterator[Finding]:
-    error, skew = _asked(lambda: context.btse.get_authorization(NOBODY))
+    error, skew = _asked(context, Operation.BTSE_AUTHORIZATION, lambda: context.btse.get_authorization(NOBODY))
     yield _provider("BTSE Pay", error)
     if error is not None and error.kind is Kind.UNAUTHORIZED:
-        accepted = [name for name, client in variants.items() if _lets_in(client)]
+        accepted = [name for name, client in variants.items() if _lets_in(context, client)]
         if accepted:
             text = f"BTSE Pay accepts {accepted[0]}: put that line into ORCHESTRATOR_PROVIDERS_FILE"
             yield Finding("BTSE Pay assumptions", Level.ERROR, text)
@@ -145,8 +147,8 @@ def _btse(context: Context, variants: Mapping[str, BtsePay]) -> Iterator[Finding
     yield from _skew("BTSE Pay", skew)
 
 
-def _lets_in(client: BtsePay) -> bool:
-    error, _ = _asked(lambda: client.get_authorization(NOBODY))
+def _lets_in(context: Context, client: BtsePay) -> bool:
+    error, _ = _asked(context, Operation.BTSE_AUTHORIZATION, lambda: client.get_authorization(NOBODY))
     return error is None or error.kind is Kind.REFUSED
 
 
@@ -158,7 +160,7 @@ def _osl(context: Context) -> Iterator[Finding]:
         yield Finding("OSL Pay", Level.WARNING, "all its requests of this second are in use: try again")
         return
     try:
-        error, skew = _asked(lambda: context.osl.kyc_status(NOBODY, None))
+        error, skew = _asked(context, Operation.OSL_STATUS, lambda: context.osl.kyc_status(NOBODY, None))
     finally:
         read_at = context.now_ms()
         context.schedule.free_slot(slot, holder, read_at, read_at + SECOND)
@@ -195,10 +197,12 @@ def _skew(name: str, skew: int | None) -> Iterator[Finding]:
     yield Finding(f"{name}'s clock", Level.WARNING if far else Level.OK, text)
 
 
-def _asked(call: Callable[[], Answer[Any]]) -> tuple[ProviderError | None, int | None]:
+def _asked(
+    context: Context, operation: Operation, call: Callable[[], Answer[Any]]
+) -> tuple[ProviderError | None, int | None]:
     """What a call was refused with, and the provider's clock minus ours (ms) where it said so."""
     try:
-        return None, call().skew_ms
+        return None, measured(context, operation, call).skew_ms
     except ProviderError as error:
         return error, error.skew_ms
 

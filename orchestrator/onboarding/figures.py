@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.health import ProviderHealth
-from orchestrator.machine import State
+from orchestrator.machine import Event, State
 from orchestrator.onboarding import look
 from orchestrator.onboarding.context import Context
-from orchestrator.records import DeliveryStatus, Lane, Refusal, Verdict
+from orchestrator.onboarding.measure import Took, calls
+from orchestrator.records import DeliveryStatus, Lane, Operation, Refusal, Verdict
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class Figures:
     """The state of the whole installation in numbers; ages in ms.
 
     `due`: lane → steps that are due (10,000 at most are counted), and the age of the oldest. `verdicts`: how
-    often each was given since the beginning; `refusals`: how often a webhook was turned away. `worker_age`: since a
-    worker was last seen; None: never.
+    often each was given since the beginning; `refusals`: how often a webhook was turned away. `transitions`:
+    by event and the state that it led to, those that ever happened. `calls`: by operation and outcome. `worker_age`:
+    since a worker was last seen; None: never.
     """
 
     onboardings: Mapping[State, int]
@@ -27,6 +29,8 @@ class Figures:
     oldest_delivery: int
     verdicts: Mapping[Verdict, int]
     refusals: Mapping[Refusal, int]
+    transitions: Mapping[tuple[Event, State], int]
+    calls: Mapping[tuple[Operation, str], Took]
     providers: Sequence[ProviderHealth]
     slots: int
     slots_in_use: Mapping[str, int]
@@ -47,8 +51,19 @@ def figures(context: Context) -> Figures:
         oldest_delivery=backlog.oldest_delivery,
         verdicts={verdict: tallies.get(("verdicts", verdict), 0) for verdict in Verdict},
         refusals={refusal: tallies.get(("verdicts", refusal), 0) for refusal in Refusal},
+        transitions=_transitions(tallies),
+        calls=calls(tallies),
         providers=look.health(context),
         slots=backlog.slots,
         slots_in_use=backlog.slots_in_use,
         worker_age=None if beat is None else max(0, now - beat),
     )
+
+
+def _transitions(tallies: Mapping[tuple[str, str], int]) -> dict[tuple[Event, State], int]:
+    found = {}
+    for (what, word), number in tallies.items():
+        if what == "transitions":
+            event, state = word.split(" ")
+            found[Event(event), State(state)] = number
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from orchestrator.errors import Conflict, InvalidInput, Kind, NotFound, ProviderError
@@ -12,8 +13,9 @@ from orchestrator.onboarding.collect import check_complete
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.look import find
 from orchestrator.onboarding.masking import masked
+from orchestrator.onboarding.measure import measured
 from orchestrator.onboarding.outlook import hurry_refused
-from orchestrator.records import DeliveryStatus, Onboarding
+from orchestrator.records import DeliveryStatus, Onboarding, Operation
 
 LONGEST_REASON = 500
 LONGEST_USER_KEY = 256
@@ -106,7 +108,8 @@ def replay(context: Context, callback_id: str, actor: str) -> Onboarding:
 def authorization(context: Context, onboarding_id: str) -> Mapping[str, Any]:
     """BTSE Pay's Get Authorization Information. Raises ProviderError; never changes the provider's health."""
     row = find(context, onboarding_id)
-    return context.btse.get_authorization(row.merchant_user_id).value
+    ask = partial(context.btse.get_authorization, row.merchant_user_id)
+    return measured(context, Operation.BTSE_AUTHORIZATION, ask).value
 
 
 def cancel_authorization(context: Context, onboarding_id: str, user_key: Any) -> Mapping[str, Any]:
@@ -119,7 +122,8 @@ def cancel_authorization(context: Context, onboarding_id: str, user_key: Any) ->
         raise InvalidInput("the data is not valid", {"userKey": [fault]})
     row = find(context, onboarding_id)
     try:
-        return context.btse.cancel_authorization(row.merchant_user_id, user_key).value
+        cancel = partial(context.btse.cancel_authorization, row.merchant_user_id, user_key)
+        return measured(context, Operation.BTSE_CANCEL, cancel).value
     except ProviderError as error:
         if error.kind is not Kind.REFUSED:
             raise

@@ -118,7 +118,7 @@ def _counted(context: Context, refusal: Refusal) -> Iterator[None]:
     try:
         yield
     except (Unauthenticated, NotFound, MalformedCallback):
-        context.tally.count(refusal)
+        context.tally.count("verdicts", refusal)
         raise
 
 
@@ -181,7 +181,7 @@ def _is_word(value: Any, longest: int) -> bool:
 def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
     """A webhook on the merchant-wide URL: matched by userId, else by merchantUserId, or kept as an orphan."""
     if webhook.osl_user_id is None:
-        context.tally.count(Verdict.IGNORED)
+        context.tally.count("verdicts", Verdict.IGNORED)
         return Verdict.IGNORED
     match = context.store.onboarding_of_osl_user(webhook.osl_user_id)
     if match is None and webhook.merchant_user_id is not None and webhook.merchant_user_id.isprintable():

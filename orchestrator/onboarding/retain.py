@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from orchestrator.errors import Conflict, ProviderError
 from orchestrator.machine import CLOSED, SETTLED, Event
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import DAY, Context
-from orchestrator.records import Onboarding, ShareOutcome
+from orchestrator.onboarding.measure import measured
+from orchestrator.records import Onboarding, Operation, ShareOutcome
 
 ACTOR = "retention"
 CHORE = "purge"
@@ -143,8 +145,10 @@ def _cancel_authorization(context: Context, row: Onboarding) -> bool:
     if row.submitted_at is None and row.share is ShareOutcome.NONE:
         return True
     with suppress(ProviderError):
-        user_key = context.btse.get_authorization(row.merchant_user_id).value.get("userKey")
+        ask = partial(context.btse.get_authorization, row.merchant_user_id)
+        user_key = measured(context, Operation.BTSE_AUTHORIZATION, ask).value.get("userKey")
         if user_key:
-            context.btse.cancel_authorization(row.merchant_user_id, str(user_key))
+            cancel = partial(context.btse.cancel_authorization, row.merchant_user_id, str(user_key))
+            measured(context, Operation.BTSE_CANCEL, cancel)
         return True
     return False

@@ -18,7 +18,7 @@ from orchestrator.onboarding.files import provider_file
 from orchestrator.onboarding.receive import apply_early
 from orchestrator.onboarding.work import ACTOR, FRESH, WORKED, Work
 from orchestrator.providers.osl_pay import KycStatus
-from orchestrator.records import Callback, CallbackToken, Document, Onboarding, ShareOutcome, Verdict
+from orchestrator.records import Callback, CallbackToken, Document, Onboarding, Operation, ShareOutcome, Verdict
 from orchestrator.seal import plain_hash
 
 MOST_LOSSES = 2
@@ -64,7 +64,7 @@ def _upload(work: Work, document: Document) -> None:
     context = work.context
     file = provider_file(context, document)
     try:
-        url = work.call(lambda: context.osl.upload_file(file))
+        url = work.call(Operation.OSL_UPLOAD, lambda: context.osl.upload_file(file))
     except ProviderError as error:
         work.failed(error)
         return
@@ -99,13 +99,14 @@ def _share(work: Work, urls: dict[str, str]) -> None:
     callback_url = f"{context.rules.public_url}/callbacks/oslpay/{secret}"
     try:
         user_id = work.call(
+            Operation.OSL_SHARE,
             lambda: context.osl.share(
                 email=email,
                 merchant_user_id=row.merchant_user_id,
                 profile=_complete(row, profile),
                 file_urls=urls,
                 callback_url=callback_url,
-            )
+            ),
         )
     except ProviderError as error:
         if error.unknown_outcome:
@@ -169,7 +170,9 @@ def _ask_whether_it_arrived(work: Work) -> None:
     answer = None
     if _can_prove(context, row):
         try:
-            answer = work.call(lambda: context.osl.kyc_status(row.merchant_user_id, row.osl_user_id))
+            answer = work.call(
+                Operation.OSL_STATUS, lambda: context.osl.kyc_status(row.merchant_user_id, row.osl_user_id)
+            )
         except ProviderError as error:
             work.failed(error, endless=True)
             return

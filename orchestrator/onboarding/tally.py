@@ -1,4 +1,4 @@
-"""Webhooks of which nothing is kept, counted: in memory first, so that a flood of them costs no write each."""
+"""What happens is counted: in memory first, so that neither a flood nor a busy day costs a write each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.errors import StoreUnavailable
 
-Write = Callable[[Mapping[str, int]], None]
+Write = Callable[[Mapping[tuple[str, str], int]], None]
 
 
 class Tally:
@@ -22,13 +22,13 @@ class Tally:
         self._every = every
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._counted: Counter[str] = Counter()
+        self._counted: Counter[tuple[str, str]] = Counter()
         self._timer: threading.Timer | None = None
 
-    def count(self, word: str) -> None:
-        """One more. `word` is one of ours and never a sender's, so that there are few."""
+    def count(self, what: str, word: str, number: int = 1) -> None:
+        """So many more. `what` and `word` are ours and never a sender's, so that there are few."""
         with self._lock:
-            self._counted[word] += 1
+            self._counted[what, word] += number
             if self._timer is None:
                 self._timer = threading.Timer(self._every, self.flush)
                 self._timer.daemon = True

@@ -11,8 +11,9 @@ from orchestrator.health import Outcome
 from orchestrator.machine import CLOSED, SETTLED, Event, State
 from orchestrator.onboarding.apply import Decide, Failure, Step, apply
 from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.measure import measured
 from orchestrator.providers.answers import Answer
-from orchestrator.records import Onboarding
+from orchestrator.records import Onboarding, Operation
 from orchestrator.store.schedule import Claim
 from orchestrator.store.store import Held
 from orchestrator.telemetry import logger
@@ -49,13 +50,16 @@ class Work:
         """The row as it was claimed."""
         return self.claim.onboarding
 
-    def call(self, ask: Callable[[], Answer[T]]) -> T:
-        """Call a provider. Raises ProviderError, also when it is so late that the call could outlast its slot."""
+    def call(self, operation: Operation, ask: Callable[[], Answer[T]]) -> T:
+        """Call a provider; `operation` says what for.
+
+        Raises ProviderError, also when it is so late that the call could outlast its slot.
+        """
         if self.claim.slot is not None and self.context.now_ms() - self.claim.claimed_at > SLOT_SLACK:
             raise ProviderError(self.provider, Kind.TRANSIENT, "started-too-late")
         self.called = True
         try:
-            answer = ask()
+            answer = measured(self.context, operation, ask)
         except ProviderError as error:
             self.answered_at, self.skew_ms = self.context.now_ms(), error.skew_ms
             raise

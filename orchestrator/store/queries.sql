@@ -113,7 +113,7 @@ insert into state_counts (state, onboardings) values (:state, :difference)
 on conflict (state) do update set onboardings = state_counts.onboardings + excluded.onboardings;
 
 -- name: tallies
--- Notifications by status, and how often each verdict was given.
+-- What was counted: notifications by status, verdicts, transitions, calls.
 select what, word, number from tallies where number > 0;
 
 -- name: tally

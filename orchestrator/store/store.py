@@ -153,7 +153,7 @@ class Store:
         return {State(row["state"]): row["onboardings"] for row in self._rows("counts")}
 
     def tallies(self) -> dict[tuple[str, str], int]:
-        """How many notifications have each status, and how often each verdict was given: (what, word) → number."""
+        """What was counted: (what, word) → number."""
         return {(row["what"], row["word"]): row["number"] for row in self._rows("tallies")}
 
     def documents(self, onboarding_id: str) -> list[Document]:
@@ -201,10 +201,9 @@ class Store:
 
         self._driver.write(lambda session: _see_again(session, callback_id))
 
-    def count_unkept(self, counted: Mapping[str, int]) -> None:
-        """So many callbacks came of which nothing is kept, by verdict or refusal."""
-        differences = {("verdicts", word): number for word, number in counted.items()}
-        self._driver.write(lambda session: tally(session, differences))
+    def count(self, counted: Mapping[tuple[str, str], int]) -> None:
+        """So many more of each (what, word), of which there are no rows to be counted with."""
+        self._driver.write(lambda session: tally(session, counted))
 
     def callback_token(self, token_hash: str) -> CallbackToken | None:
         """Whose callbackUrl this is, and of which round."""

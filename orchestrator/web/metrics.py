@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from flask import Blueprint, Response
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from orchestrator.health import ProviderHealth
 from orchestrator.onboarding.figures import Figures, figures
-from orchestrator.records import OSL_LANES
+from orchestrator.onboarding.measure import LIMITS_MS, WORKED, Took
+from orchestrator.records import OSL_LANES, Operation
 from orchestrator.web.auth import allow, service
 from orchestrator.web.described import Answer, described
 
@@ -54,6 +56,8 @@ def families(known: Figures) -> Iterator[Metric]:
     yield _counter("callback_verdicts", says, "verdict", known.verdicts)
     says = "Webhooks turned away before anything was made of them: nothing of them is kept."
     yield _counter("callbacks_refused", says, "reason", known.refusals)
+    yield _transitions(known)
+    yield from _calls(known)
     yield from _providers(known.providers)
     yield _single("budget_slots", "Requests to OSL Pay that may be made in a second.", known.slots)
     in_use = {lane: known.slots_in_use.get(lane, 0) for lane in _SLOT_LANES}
@@ -61,6 +65,38 @@ def families(known: Figures) -> Iterator[Metric]:
     if known.worker_age is not None:
         says = "Since a worker was last seen; absent: never."
         yield _single("worker_heartbeat_age_seconds", says, known.worker_age / 1000)
+
+
+def _transitions(known: Figures) -> Metric:
+    says = "Transitions of onboardings by event and the state that it led to."
+    family = CounterMetricFamily("orchestrator_transitions", says, labels=["event", "to"])
+    for (event, state), number in known.transitions.items():
+        family.add_metric([event, state], number)
+    return family
+
+
+def _calls(known: Figures) -> Iterator[Metric]:
+    """How long calls took. An outcome that never happened is absent, but for success."""
+    says = "Requests to the providers: how long until the answer, or until it was clear that none comes."
+    calls = HistogramMetricFamily(
+        "orchestrator_provider_request_duration_seconds", says, labels=["provider", "operation", "outcome"]
+    )
+    says = "Tries to tell the merchant: how long they took."
+    tries = HistogramMetricFamily("orchestrator_delivery_try_duration_seconds", says, labels=["outcome"])
+    for (operation, outcome), took in known.calls.items():
+        if outcome != WORKED and not any(took.counts):
+            continue
+        if operation is Operation.NOTIFY:
+            tries.add_metric([outcome], _buckets(took), took.total_ms / 1000)
+        else:
+            calls.add_metric([*operation.split("_", 1), outcome], _buckets(took), took.total_ms / 1000)
+    yield calls
+    yield tries
+
+
+def _buckets(took: Took) -> list[tuple[str, float]]:
+    limits = [*(str(limit / 1000) for limit in LIMITS_MS), "+Inf"]
+    return list(zip(limits, accumulate(took.counts), strict=True))
 
 
 def _providers(known: Iterable[ProviderHealth]) -> Iterator[Metric]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import subprocess
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +14,25 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator.errors import Kind
+from orchestrator.errors import Kind, ProviderError
 from orchestrator.health import Outcome
-from orchestrator.machine import State
+from orchestrator.machine import Event, State
 from orchestrator.onboarding import collect, operate
 from orchestrator.onboarding.figures import figures
-from orchestrator.records import DeliveryStatus, Lane, Refusal, Verdict
+from orchestrator.onboarding.measure import OUTCOMES, measured
+from orchestrator.records import DeliveryStatus, Lane, Operation, Refusal, Verdict
 from orchestrator.store.driver import statements
 from orchestrator.store.schedule import MOST_COUNTED
 from orchestrator.store.store import _learn
 from orchestrator.web.app import create_app
+from tests.programs import program
 from tests.service import MINUTE, NOTIFY_SECRET, SECOND, Bench, Web, signed, status_change, web_of
 from tests.waiting import until
 
 NAME = re.compile(r"orchestrator_[a-z]+(?:_[a-z]+)*")
-WORDS = {*State, *Lane, *DeliveryStatus, *Verdict, *Refusal, "btse", "osl", "call"}
+WORDS = {*State, *Event, *Lane, *DeliveryStatus, *Verdict, *OUTCOMES, *Refusal, "btse", "osl", "call"}
+WORDS |= {operation.partition("_")[2] for operation in Operation}
+ENDINGS = {"gauge": {""}, "counter": {"_total"}, "histogram": {"_bucket", "_sum", "_count"}}
 
 
 def scrape(web: Web) -> dict[str, Metric]:
@@ -60,13 +66,19 @@ def test_every_name_help_and_label_follows_the_conventions(web: Web) -> None:
     for family in scrape(web).values():
         assert NAME.fullmatch(family.name), family.name
         assert family.documentation.endswith(".")
-        assert family.type in ("gauge", "counter")
-        ending = "_total" if family.type == "counter" else ""
-        assert {sample.name for sample in family.samples} <= {family.name + ending}
+        assert {sample.name for sample in family.samples} <= {family.name + ending for ending in ENDINGS[family.type]}
         assert "milli" not in family.name
         for sample in family.samples:
-            assert len(sample.labels) <= 1
-            assert set(sample.labels.values()) <= WORDS
+            assert {word for label, word in sample.labels.items() if label != "le"} <= WORDS
+
+
+def test_prometheus_own_tool_finds_nothing_to_mend(web: Web) -> None:
+    promtool = program("promtool", "prometheus")
+    web.bench.shared_on_paper()
+    text = web.viewer("GET", "/metrics").content
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_the_figures_are_there_before_anything_has_happened(web: Web) -> None:
@@ -184,7 +196,7 @@ def test_what_is_turned_away_is_counted_by_reason(web: Web) -> None:
 
 
 def test_another_process_tells_of_it_soon(bench: Bench) -> None:
-    bench.context.tally.count(Refusal.UNSIGNED)
+    bench.context.tally.count("verdicts", Refusal.UNSIGNED)
     elsewhere = bench.open().context
 
     def told() -> bool:
@@ -192,6 +204,74 @@ def test_another_process_tells_of_it_soon(bench: Bench) -> None:
         return True
 
     assert until(told, 20)
+
+
+def test_transitions_are_counted_as_the_chain_has_them(web: Web) -> None:
+    bench = web.bench
+    bench.receive(bench.shared_on_paper(), "REVIEW")
+    operate.cancel(bench.context, bench.sign_up().id, "test")
+
+    found = scrape(web)["orchestrator_transitions"].samples
+    counted = {(sample.labels["event"], sample.labels["to"]): sample.value for sample in found}
+    with sqlite3.connect(bench.database) as database:
+        sql = "select event, to_state, count(*) from transitions group by event, to_state"
+        assert counted == {(event, to): number for event, to, number in database.execute(sql)}
+    database.close()
+    assert counted["cancel_asked", "cancelled"] == 1
+
+
+def test_transitions_of_before_are_counted_by_the_migration(bench: Bench) -> None:
+    bench.receive(bench.shared_on_paper(), "REVIEW")
+    bench.context.tally.flush()
+    with sqlite3.connect(bench.database) as database:
+        before = sorted(database.execute("select * from tallies"))
+        database.execute("delete from tallies where what = 'transitions'")
+        database.execute("delete from _sqlite_migrations where name = '0004_all_tallies'")
+    database.close()
+
+    assert bench.open().migrate() == ["0004_all_tallies"]
+    with sqlite3.connect(bench.database) as database:
+        assert sorted(database.execute("select * from tallies")) == before
+    database.close()
+
+
+def test_calls_are_counted_by_operation_outcome_and_duration(web: Web) -> None:
+    def call(operation: Operation, took: int, kind: Kind | None = None) -> None:
+        def answer() -> str:
+            web.bench.clock.advance(took)
+            if kind is not None:
+                raise ProviderError("osl", kind, "00002")
+            return "answered"
+
+        with pytest.raises(ProviderError) if kind is not None else nullcontext():
+            assert measured(web.bench.context, operation, answer) == "answered"
+
+    for took in (0, 50, 51, 180, 61_000):
+        call(Operation.OSL_SHARE, took)
+    call(Operation.OSL_SHARE, 30_000, Kind.REFUSED)
+    call(Operation.NOTIFY, 700, Kind.TRANSIENT)
+    call(Operation.OSL_SHARE, -5_000)  # somebody set the clock back
+
+    families = scrape(web)
+    requests = families["orchestrator_provider_request_duration_seconds"].samples
+    labels = {"provider": "osl", "operation": "share", "outcome": "ok"}
+    there = {
+        sample.labels.get("le", sample.name[-5:]): sample.value
+        for sample in requests
+        if labels.items() <= sample.labels.items()
+    }
+    assert {le: there[le] for le in ("0.05", "0.1", "0.25", "60.0", "+Inf")} == {
+        "0.05": 3, "0.1": 4, "0.25": 5, "60.0": 5, "+Inf": 6,
+    }  # fmt: skip
+    assert (there["count"], there["s_sum"]) == (6, 61.281)
+    refused = {sample.labels["operation"] for sample in requests if sample.labels["outcome"] == "refused"}
+    assert refused == {"share"}
+    tries = families["orchestrator_delivery_try_duration_seconds"].samples
+    assert {sample.labels["outcome"] for sample in tries if sample.name.endswith("_count")} == {"ok", "transient"}
+    # Before anything was asked there is a success to compare with.
+    assert {sample.labels["operation"] for sample in requests if sample.labels["outcome"] == "ok"} == {
+        operation.partition("_")[2] for operation in Operation if operation is not Operation.NOTIFY
+    }
 
 
 def test_health_skew_and_last_calls_are_told_by_provider(web: Web) -> None:
@@ -232,6 +312,7 @@ def test_several_processes_answer_alike(bench: Bench) -> None:
     with web_of(bench) as web:
         token = web.viewer._session.headers["Authorization"]
         other = create_app(bench.open()).test_client()
+        bench.context.tally.flush()
         assert other.get("/metrics", headers={"Authorization": token}).data == web.viewer("GET", "/metrics").content
 
 
@@ -278,14 +359,15 @@ def test_rows_that_were_there_before_are_counted_by_the_migration(told: Bench) -
     row = told.shared_on_paper()
     told.receive(row, "REVIEW")
     with sqlite3.connect(told.database) as database:
-        before = sorted(database.execute("select what, word, number from tallies where number > 0"))
+        counted = "select what, word, number from tallies where number > 0 and what in ('deliveries', 'verdicts')"
+        before = sorted(database.execute(counted))
         database.execute("drop table tallies")
-        database.execute("delete from _sqlite_migrations where name = '0002_tallies'")
+        database.execute("delete from _sqlite_migrations where name in ('0002_tallies', '0004_all_tallies')")
     database.close()
 
-    assert told.open().migrate() == ["0002_tallies"]
+    assert told.open().migrate() == ["0002_tallies", "0004_all_tallies"]
     with sqlite3.connect(told.database) as database:
-        assert sorted(database.execute("select what, word, number from tallies")) == before
+        assert sorted(database.execute(counted)) == before
     database.close()
     told.close()
 

@@ -14,12 +14,12 @@ class Written:
     """What was written, and in how many writes; refuses the first `failing` of them."""
 
     def __init__(self, failing: int = 0) -> None:
-        self.sums: Counter[str] = Counter()
+        self.sums: Counter[tuple[str, str]] = Counter()
         self.writes = 0
         self.failing = failing
         self.called = threading.Event()
 
-    def __call__(self, counted: Mapping[str, int]) -> None:
+    def __call__(self, counted: Mapping[tuple[str, str], int]) -> None:
         self.writes += 1
         try:
             if self.writes <= self.failing:
@@ -35,7 +35,7 @@ def test_a_flood_is_written_as_one_sum() -> None:
 
     def flood(word: str) -> None:
         for _ in range(5_000):
-            tally.count(word)
+            tally.count("verdicts", word)
 
     threads = [threading.Thread(target=flood, args=(word,)) for word in ("unsigned", "malformed") * 4]
     for thread in threads:
@@ -45,7 +45,7 @@ def test_a_flood_is_written_as_one_sum() -> None:
     assert written.writes == 0
     tally.flush()
     tally.flush()
-    assert written.sums == {"unsigned": 20_000, "malformed": 20_000}
+    assert written.sums == {("verdicts", "unsigned"): 20_000, ("verdicts", "malformed"): 20_000}
     assert written.writes == 1
 
 
@@ -54,18 +54,18 @@ def test_the_first_one_counted_sees_to_the_writing() -> None:
     tally = Tally(written, every=0.01)
     for number in range(1, 4):
         written.called.clear()
-        tally.count("unsigned")
+        tally.count("verdicts", "unsigned")
         assert written.called.wait(20)
-        assert written.sums == {"unsigned": number}
+        assert written.sums == {("verdicts", "unsigned"): number}
 
 
 def test_what_cannot_be_written_is_kept_for_the_next_time() -> None:
     written = Written(failing=2)
     tally = Tally(written, every=3_600)
     for _ in range(3):
-        tally.count("unsigned")
+        tally.count("verdicts", "unsigned")
         tally.flush()
-    assert (written.writes, written.sums) == (3, {"unsigned": 3})
+    assert (written.writes, written.sums) == (3, {("verdicts", "unsigned"): 3})
 
 
 def test_with_nothing_to_count_nothing_is_written() -> None:
