@@ -78,6 +78,14 @@ class _Flask(Flask):
     request_class = _Request
     default_config = ImmutableDict({**Flask.default_config, "PROVIDE_AUTOMATIC_OPTIONS": False})
 
+    def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+        """As Flask's, with the security headers on every answer. Through werkzeug's, each would be checked anew."""
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, *SECURITY_HEADERS.items()], exc_info)
+
+        return super().wsgi_app(environ, start)
+
 
 def create_app(service: Service) -> Flask:
     """The application over a wired service; `app.extensions["orchestrator"]` is that service."""
@@ -119,8 +127,6 @@ def _identify() -> None:
 
 def _secure(response: Response) -> Response:
     headers = response.headers
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
     if request.endpoint != "static" or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     if request.is_secure:
