@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -23,7 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psycopg
 import requests
+from psycopg.rows import dict_row
 from standardwebhooks import Webhook
 
 from orchestrator.cli.run import _GUNICORN
@@ -210,7 +213,11 @@ class Installation:
             yield
 
     def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
-        """What a query finds in the database file."""
+        """What a query finds in the database; `:name` marks a value."""
+        url = self.environ["ORCHESTRATOR_DATABASE_URL"]
+        if url.startswith("postgresql:"):
+            with psycopg.connect(url, row_factory=dict_row) as server:
+                return server.execute(re.sub(r":(\w+)", r"%(\1)s", sql).encode(), values).fetchall()
         with closing(sqlite3.connect(self.database, timeout=10)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
@@ -221,9 +228,14 @@ class Installation:
         """GET without a token."""
         return http("GET", f"{self.url}{path}")
 
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header by which the operator is known."""
+        return {"Authorization": f"Bearer {self._token}"}
+
     def call(self, method: str, path: str, expect: int | None = None, **how: Any) -> requests.Response:
         """A call of the API as operator; `expect`: the status, None for any success."""
-        headers = {"Authorization": f"Bearer {self._token}", **how.pop("headers", {})}
+        headers = self.bearer | how.pop("headers", {})
         answer = http(method, f"{self.url}/api/v1/{path}", headers=headers, **how)
         fine = answer.ok if expect is None else answer.status_code == expect
         assert fine, f"{method} {path}: {answer.status_code} {answer.text}"

@@ -132,9 +132,9 @@ class SandboxProcess:
         found: list[dict[str, Any]] = self._call("GET", "requests", params=query).json()
         return found
 
-    def webhooks(self, merchant_user_id: str | None = None) -> list[dict[str, Any]]:
-        """The webhooks sent, every attempt, newest last."""
-        query = {"merchantUserId": merchant_user_id}
+    def webhooks(self, merchant_user_id: str | None = None, *, skip: int = 0) -> list[dict[str, Any]]:
+        """The webhooks sent, every attempt, newest last, without the `skip` oldest."""
+        query = {"merchantUserId": merchant_user_id, "skip": str(skip)}
         found: list[dict[str, Any]] = self._call("GET", "webhooks", params=query).json()
         return found
 

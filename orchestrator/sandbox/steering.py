@@ -26,7 +26,8 @@ def steering(
 
     @routes.get("/webhooks")
     def webhooks_sent() -> Response:
-        return jsonify(journal.webhooks(request.args.get("merchantUserId")))
+        skip = request.args.get("skip", 0, int)
+        return jsonify(journal.webhooks(request.args.get("merchantUserId"))[max(0, skip) :])
 
     @routes.get("/summary")
     def summary() -> Response:
