@@ -1,10 +1,12 @@
 """Read by `gunicorn wsgi:app` in a checkout; `orchestrator serve` passes the same settings by itself."""
 
 import sys
+from contextlib import closing
 from typing import Any
 
+from orchestrator import bootstrap
 from orchestrator.config import Config
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 worker_class = "orchestrator.web.gather.GatheringWorker"
 workers = 2
@@ -16,10 +18,12 @@ forwarded_allow_ips = ""
 
 
 def on_starting(server: Any) -> None:
-    """Do not start with faulty settings; say which."""
+    """Do not start with faulty settings, nor on a database that has moved; say which."""
     del server
     try:
-        Config.from_env()
-    except ConfigurationError as error:
+        service = bootstrap.build(Config.from_env())
+        with closing(service):
+            service.open()
+    except (ConfigurationError, StoreUnavailable) as error:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)

@@ -13,7 +13,7 @@ from typing import get_args
 from orchestrator import telemetry
 from orchestrator.config import Config
 from orchestrator.documents import Documents, Folder, Shelf
-from orchestrator.errors import ConfigurationError, InvalidInput, SettingFault
+from orchestrator.errors import ConfigurationError, InvalidInput, SettingFault, StoreUnavailable
 from orchestrator.notify import Merchant
 from orchestrator.onboarding.context import Context, Rules, Timings
 from orchestrator.onboarding.profile import ProfileRules
@@ -38,6 +38,20 @@ class Service:
     context: Context
     driver: Driver
     outgoing: Outgoing
+
+    def open(self) -> None:
+        """Begin to use the database; one that is away may come, until then requests are answered 503.
+
+        Raises ConfigurationError when its contents have moved, StoreUnavailable when a PostgreSQL is not migrated.
+        """
+        try:
+            self.driver.open()
+            pending = self.driver.pending_migrations() if not self.config.database_url.startswith("sqlite:") else []
+        except StoreUnavailable as error:
+            telemetry.logger("web").error("store_unavailable", problem=str(error))
+            return
+        if pending:
+            raise StoreUnavailable(f"the database lacks {', '.join(pending)}: run `orchestrator migrate` first")
 
     def migrate(self) -> list[str]:
         """Bring the schema up to date; the names of what was applied."""

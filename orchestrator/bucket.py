@@ -10,6 +10,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from orchestrator.documents import ERASURES
 from orchestrator.errors import StoreUnavailable
 
 _ERASURES = "erasures/"
@@ -51,7 +52,7 @@ class Bucket:
     def locations(self) -> Iterator[tuple[str, float]]:
         """See Shelf.locations."""
         for name, written_at in self._names(self._prefix):
-            if not name.startswith(_ERASURES):
+            if not name.startswith(_ERASURES) and name != ERASURES:
                 yield name, written_at
 
     def note_erasure(self, onboarding_id: str, at: str) -> None:
@@ -59,8 +60,10 @@ class Bucket:
         self._call("put_object", Key=f"{self._prefix}{_ERASURES}{at} {onboarding_id}", Body=b"")
 
     def erasures(self) -> list[str]:
-        """See Shelf.erasures."""
-        return [name.rpartition(" ")[2] for name, _ in self._names(self._prefix + _ERASURES)]
+        """See Shelf.erasures; those noted while the documents were in a folder came with its `erasures.log`."""
+        log = (self.read(ERASURES) or b"").decode().splitlines()
+        noted = [name.rpartition(" ")[2] for name, _ in self._names(self._prefix + _ERASURES)]
+        return [line.rpartition(" ")[2] for line in log if " " in line] + noted
 
     def check_writable(self) -> None:
         """See Shelf.check_writable: whether the bucket lets us in."""

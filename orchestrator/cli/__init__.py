@@ -33,6 +33,7 @@ _COMMANDS = {
     "reseal": ("retention", "Seal everything anew with the first key."),
     "backup": ("archive", "Write one archive of database and documents."),
     "restore": ("archive", "Restore an archive into an empty installation."),
+    "copy": ("moving", "Copy the database to another place and close this one."),
     "audit": ("audit", "Verify the chains of transitions."),
 }
 

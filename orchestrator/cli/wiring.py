@@ -31,7 +31,8 @@ def opened(longest_call: float | None = None) -> Iterator[Service]:
 
 
 def check_migrated(service: Service) -> None:
-    """Raises StoreUnavailable when the schema is not the one this version needs."""
+    """Raises ConfigurationError when the database has moved, StoreUnavailable when the schema is not this version's."""
+    service.driver.open()
     pending = service.driver.pending_migrations()
     if pending:
         raise StoreUnavailable(f"the database lacks {', '.join(pending)}: run `orchestrator migrate` first")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any, Protocol, TypeVar
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import ConfigurationError, OrchestratorError, SettingFault, StoreUnavailable
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -35,8 +37,49 @@ class Session(Protocol):
         """How many rows the statement called `name` changed. Raises Duplicate."""
 
 
+@dataclass(frozen=True)
+class Contents:
+    """A table's columns, and its rows in no particular order."""
+
+    table: str
+    columns: Sequence[str]
+    rows: Iterable[Sequence[Any]]
+
+
+class Whole(Protocol):
+    """A database in which nobody else is, taken as a whole."""
+
+    def contents(self, table: str) -> Contents:
+        """A table, read as it is iterated: in bounded memory, however long it is."""
+
+    def count(self, table: str) -> int:
+        """How many rows a table has."""
+
+    def replace(self, tables: Sequence[str], contents: Iterable[Contents], place: str, now: int) -> None:
+        """Empty `tables` and fill them, in this order, in one transaction that also notes that what is at `place` is
+        being copied here."""
+
+    def moves(self) -> Mapping[str, str]:
+        """Direction (`away`, `here`) → place."""
+
+    def move_away(self, place: str, now: int) -> None:
+        """Close this database: all of it is at `place` now (unix ms)."""
+
+    def arrive(self) -> None:
+        """What was copied here is whole: the database may be opened."""
+
+
 class Driver(Protocol):
     """One database."""
+
+    def open(self) -> None:
+        """Begin to use the database, beside others, until `close`; whatever else is called first does it too.
+
+        Raises ConfigurationError when its contents have moved away, StoreUnavailable.
+        """
+
+    def alone(self) -> AbstractContextManager[Whole]:
+        """Nobody else in the database meanwhile, which may be closed. Raises StoreUnavailable when somebody uses it."""
 
     def read(self, work: Callable[[Session], T]) -> T:
         """`work` on one consistent snapshot. Raises StoreUnavailable."""
@@ -65,6 +108,28 @@ class Driver(Protocol):
 
     def close(self) -> None:
         """Give back connections and threads."""
+
+
+def check_open(moves: Mapping[str, str]) -> None:
+    """Raises ConfigurationError when a database's contents are somewhere else, or not all here yet."""
+    if "away" in moves:
+        place = moves["away"]
+        raise ConfigurationError(
+            [
+                SettingFault(
+                    "ORCHESTRATOR_DATABASE_URL", f"that database is closed: its contents moved to {place}", place
+                )
+            ]
+        )
+    if "here" in moves:
+        raise StoreUnavailable(
+            f"what is at {moves['here']} was being copied here and is not whole: stop everything and run "
+            "`orchestrator copy` there again"
+        )
+
+
+BUSY = "others use this database: stop web, workers and all other commands first"
+BEING_COPIED = "the database is being copied to another place: wait until that is done"
 
 
 def first(rows: list[Row]) -> Row | None:

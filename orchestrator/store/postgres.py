@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg import sql
+from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from orchestrator.errors import StoreUnavailable
-from orchestrator.store.driver import Duplicate, Row, migrations, statements
+from orchestrator.errors import OrchestratorError, StoreUnavailable
+from orchestrator.store.driver import BEING_COPIED, BUSY, Contents, Duplicate, Row, check_open, migrations, statements
 
 T = TypeVar("T")
 
@@ -22,9 +23,13 @@ _MARKS = {"int": "bigint", "bytes": "bytea", "strict": ""}
 _QUERY_MARKS = {"skip_locked": "for update skip locked", "for_update": "for update"}
 _PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
 _MIGRATION_LOCK = 7_236_911_055_281
+_PRESENCE_LOCK = 7_236_911_055_282
+"""Every connection has a share in it; who wants to be alone has it whole."""
 _TRIES = 20
+_CHUNK = 500
 _KNOWN = "create table if not exists migrations (name text primary key not null, applied_at timestamptz not null)"
 _Connection = psycopg.Connection[dict[str, Any]]
+_SETTINGS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "connect_timeout": 5}
 
 
 class _Session:
@@ -39,26 +44,47 @@ class _Session:
 
     def now(self, local: int) -> int:
         del local
-        row = self._connection.execute(
-            "select (extract(epoch from clock_timestamp()) * 1000)::bigint as now"
-        ).fetchone()
-        return int(row["now"]) if row is not None else 0
+        return int(_answer(self._connection, "select (extract(epoch from clock_timestamp()) * 1000)::bigint"))
 
 
 class PostgresDriver:
     """A PostgreSQL database. `connections`: how many this process uses at most."""
 
     def __init__(self, url: str, connections: int = 16) -> None:
+        self._url = url
+        self._is_alone = False
+        self._refusal: OrchestratorError | None = None
         self._pool: ConnectionPool[_Connection] = ConnectionPool(
             url,
             connection_class=_Connection,
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
-            min_size=0,
+            kwargs=_SETTINGS,
+            # One connection always stands, so that whoever wants to be alone sees that this process is there.
+            min_size=1,
             max_size=connections,
             timeout=5,
             open=False,
             check=ConnectionPool.check_connection,
+            configure=self._join,
         )
+
+    def open(self) -> None:
+        """See Driver.open."""
+        with _translated(), closing(_Connection.connect(self._url, **_SETTINGS)) as connection:
+            self._join(connection)
+        with self._connection():
+            """From here on one of the pool's connections stands."""
+
+    @contextmanager
+    def alone(self) -> Iterator[_Whole]:
+        """See Driver.alone; the driver is closed afterwards."""
+        with _translated(), closing(_Connection.connect(self._url, **_SETTINGS)) as connection:
+            if not _answer(connection, "select pg_try_advisory_lock(%s)", _PRESENCE_LOCK):
+                raise StoreUnavailable(BUSY)
+            self._is_alone = True
+            try:
+                yield _Whole(connection)
+            finally:
+                self.close()
 
     def read(self, work: Callable[[_Session], T]) -> T:
         """See Driver.read: here each statement has a snapshot of its own."""
@@ -93,8 +119,7 @@ class PostgresDriver:
     def pending_migrations(self) -> list[str]:
         """See Driver.pending_migrations."""
         with self._connection() as connection:
-            known = connection.execute("select to_regclass('migrations') as found").fetchone()
-            if known is None or known["found"] is None:
+            if _answer(connection, "select to_regclass('migrations')") is None:
                 return [name for name, _ in migrations(**_MARKS)]
             return [name for name, _ in _pending(connection)]
 
@@ -112,21 +137,111 @@ class PostgresDriver:
         """See Driver.close."""
         self._pool.close()
 
+    def _join(self, connection: _Connection) -> None:
+        """What each connection does before it is used."""
+        try:
+            if not self._is_alone:
+                if not _answer(connection, "select pg_try_advisory_lock_shared(%s)", _PRESENCE_LOCK):
+                    raise StoreUnavailable(BEING_COPIED)
+                check_open(_moves(connection))
+        except OrchestratorError as error:
+            self._refusal = error
+            raise
+        self._refusal = None
+        if _answer(connection, "show synchronous_commit") == "off":
+            # What is acknowledged is on disk, whatever the server's default.
+            connection.execute("set synchronous_commit = on")
+
     @contextmanager
     def _connection(self) -> Iterator[_Connection]:
-        try:
+        with _translated():
             self._pool.open()
-            with self._pool.connection() as connection:
-                yield connection
-        except psycopg.errors.UniqueViolation as error:
-            raise Duplicate("the row is already there") from error
-        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-            raise
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, psycopg.errors.UndefinedTable) as error:
-            raise StoreUnavailable(
-                f"the database could not be used ({type(error).__name__}): check that the server runs and "
-                "ORCHESTRATOR_DATABASE_URL names it"
-            ) from error
+            try:
+                with self._pool.connection() as connection:
+                    yield connection
+            except PoolTimeout:
+                if self._refusal is not None:
+                    raise self._refusal from None
+                raise
+
+
+class _Whole:
+    """See Whole; over a connection of its own, in which nothing else goes on."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def contents(self, table: str) -> Contents:
+        """See Whole.contents."""
+        names = self._connection.execute(sql.SQL("select * from {} limit 0").format(sql.Identifier(table)))
+        return Contents(table, [column.name for column in names.description or ()], self._rows(table))
+
+    def count(self, table: str) -> int:
+        """See Whole.count."""
+        found = self._connection.execute(sql.SQL("select count(*) as rows from {}").format(sql.Identifier(table)))
+        return int(found.fetchall()[0]["rows"])
+
+    def replace(self, tables: Sequence[str], contents: Iterable[Contents], place: str, now: int) -> None:
+        """See Whole.replace."""
+        with self._connection.transaction():
+            self._connection.execute(sql.SQL("truncate {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))
+            for each in contents:
+                columns = sql.SQL(", ").join(map(sql.Identifier, each.columns))
+                copying = sql.SQL("copy {} ({}) from stdin").format(sql.Identifier(each.table), columns)
+                with self._connection.cursor() as cursor, cursor.copy(copying) as copy:
+                    for row in each.rows:
+                        copy.write_row(row)
+            self._note("here", place, now)
+
+    def moves(self) -> Mapping[str, str]:
+        """See Whole.moves."""
+        return _moves(self._connection)
+
+    def move_away(self, place: str, now: int) -> None:
+        """See Whole.move_away."""
+        self._note("away", place, now)
+
+    def arrive(self) -> None:
+        """See Whole.arrive."""
+        self._connection.execute("delete from moves")
+
+    def _rows(self, table: str) -> Iterator[Sequence[Any]]:
+        with self._connection.transaction(), self._connection.cursor("contents", row_factory=tuple_row) as cursor:
+            cursor.itersize = _CHUNK
+            yield from cursor.execute(sql.SQL("select * from {}").format(sql.Identifier(table)))
+
+    def _note(self, direction: str, place: str, now: int) -> None:
+        self._connection.execute(
+            "insert into moves (direction, place, at) values (%s, %s, %s) "
+            "on conflict (direction) do update set place = excluded.place, at = excluded.at",
+            (direction, place, now),
+        )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.UniqueViolation as error:
+        raise Duplicate("the row is already there") from error
+    except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+        raise
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, psycopg.errors.UndefinedTable) as error:
+        raise StoreUnavailable(
+            f"the database could not be used ({type(error).__name__}): check that the server runs and "
+            "ORCHESTRATOR_DATABASE_URL names it"
+        ) from error
+
+
+def _answer(connection: _Connection, question: LiteralString, *values: object) -> Any:
+    row = connection.execute(question, values).fetchone()
+    return None if row is None else next(iter(row.values()))
+
+
+def _moves(connection: _Connection) -> Mapping[str, str]:
+    if _answer(connection, "select to_regclass('moves')") is None:
+        return {}
+    return {row["direction"]: row["place"] for row in connection.execute("select direction, place from moves")}
 
 
 def _storable(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,16 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlite_utils import Database, Migrations
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store.driver import Duplicate, Row, migrations, statements
+from orchestrator.store.driver import BEING_COPIED, BUSY, Duplicate, Row, check_open, migrations, statements
+from orchestrator.store.presence import Presence
+from orchestrator.store.sqlite_whole import SqliteWhole
 
 T = TypeVar("T")
 
@@ -71,6 +73,39 @@ class SqliteDriver:
         self._start = threading.Lock()
         self._writer: threading.Thread | None = None
         self._readers: list[Database] = []
+        self._presence = Presence(path)
+        self._opened = False
+
+    def open(self) -> None:
+        """See Driver.open."""
+        if self._opened:
+            return
+        with _translated():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._presence.share():
+                raise StoreUnavailable(BEING_COPIED)
+            try:
+                with closing(self._open()) as database:
+                    check_open(SqliteWhole(database).moves())
+            except BaseException:
+                self._presence.end()
+                raise
+        self._opened = True
+
+    @contextmanager
+    def alone(self) -> Iterator[SqliteWhole]:
+        """See Driver.alone."""
+        with _translated():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._presence.alone():
+                raise StoreUnavailable(BUSY)
+            self._opened = True
+            database = self._open()
+            try:
+                yield SqliteWhole(database)
+            finally:
+                database.close()
+                self.close()
 
     def read(self, work: Callable[[_Session], T]) -> T:
         """See Driver.read."""
@@ -90,6 +125,7 @@ class SqliteDriver:
 
     def write(self, work: Callable[[_Session], T]) -> T:
         """See Driver.write."""
+        self.open()
         with self._start:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
@@ -101,8 +137,8 @@ class SqliteDriver:
 
     def migrate(self) -> list[str]:
         """See Driver.migrate."""
+        self.open()
         with _translated():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             turnstile = _Turnstile(self._path)
             try:
                 with turnstile.turn():
@@ -138,6 +174,7 @@ class SqliteDriver:
 
     def restore(self, source: Path) -> None:
         """See Driver.restore."""
+        self.open()
         turnstile = _Turnstile(self._path)
         try:
             with _translated(), turnstile.turn():
@@ -160,10 +197,13 @@ class SqliteDriver:
             with suppress(sqlite3.Error):
                 database.close()
         self._readers.clear()
+        self._presence.end()
+        self._opened = False
 
     def _reader(self) -> Database:
         database: Database | None = getattr(self._local, "database", None)
         if database is None:
+            self.open()
             with _translated():
                 database = self._open()
             self._local.database = database

@@ -36,6 +36,7 @@ ALLOWED = {
     "documents": {"records", "machine", "errors", "seal", "telemetry", "health"},
     "bucket": {"records", "machine", "errors", "seal", "telemetry", "health", "documents"},  # documents, in S3
     "backup": {"documents", "store", "errors"},
+    "moving": {"store", "errors"},
     "providers": {"records", "machine", "signatures", "errors", "telemetry"},
     "notify": {"records", "machine", "signatures", "errors", "telemetry", "seal", "providers.http"},
     "onboarding": CORE | {"telemetry", "store", "documents", "providers", "notify"},
@@ -49,6 +50,7 @@ ALLOWED = {
         "config",
         "bootstrap",
         "backup",
+        "moving",
         "web",
         "worker",
         "sandbox",

@@ -1,3 +1,4 @@
+-- Before the switch: it makes an empty database one of ours.
 -- Times are unix milliseconds. $int, $bytes and $strict are the marks that the driver fills.
 
 create table onboardings (

@@ -1,3 +1,4 @@
+-- Before the switch: it only adds. What older code writes beside it is not counted.
 -- Counts kept with the rows they count, so that nobody has to count the rows.
 
 create table tallies (
