@@ -19,6 +19,7 @@ TABLES = (
     "onboardings",
     "state_counts",
     "tallies",
+    "flow",
     "signups",
     "links",
     "documents",

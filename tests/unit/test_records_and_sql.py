@@ -353,6 +353,43 @@ def test_the_migrations_are_numbered_without_a_gap() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", MIGRATIONS)
+def test_a_migration_says_when_it_may_run_and_one_before_the_switch_only_adds(name: str) -> None:
+    first_line = MIGRATIONS[name].splitlines()[0]
+    assert re.match(r"-- (Before|After) the switch: \w.{10,}", first_line)
+    if first_line.startswith("-- Before"):
+        assert taken_away(MIGRATIONS[name]) == []
+
+
+def test_a_migration_that_takes_away_or_demands_more_does_not_pass_as_one_that_adds() -> None:
+    for statement in (
+        "drop table callbacks",
+        "alter table callbacks drop column seen",
+        "alter table callbacks add column source text not null",
+        "alter table callbacks rename to hooks",
+        "update callbacks set seen = 1",
+        "insert into callbacks (id) values ('1')",
+        "create unique index callbacks_seen on callbacks (seen)",
+    ):
+        assert taken_away(f"create table other (id text primary key not null) $strict;\n{statement};") == [statement]
+
+
+def taken_away(migration: str) -> list[str]:
+    """The statements under which code that does not know of them could suffer."""
+    text = re.sub(r"--.*", "", migration)
+    statements = [" ".join(statement.split()) for statement in text.split(";") if statement.strip()]
+    new = {found[1] for statement in statements if (found := re.match(r"create table (\w+)", statement))}
+    return [statement for statement in statements if not only_adds(statement, new)]
+
+
+def only_adds(statement: str, new: set[str]) -> bool:
+    if found := re.match(r"(?:insert into|create unique index \w+ on) (\w+)", statement):
+        return found[1] in new
+    if re.match(r"alter table \w+ add column ", statement):
+        return " not null" not in statement or " default " in statement
+    return statement.startswith(("create table ", "create index "))
+
+
 def test_the_enums_of_the_records_are_words_in_lower_case() -> None:
     enums = [value for value in vars(records).values() if isinstance(value, type) and issubclass(value, StrEnum)]
 

@@ -1,3 +1,4 @@
+-- Before the switch: it only adds. What older code writes beside it is not counted.
 -- What came in and what became of it, by hour and by day (UTC), kept with the rows that it counts.
 -- `what`: began, submitted, approved, rejected; took:<minutes>, settled within so many minutes after the submit; and
 -- btse:worked, btse:failed, osl:worked, osl:failed, a provider's answers.
