@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Browser:
         return self.session.get(self.base + path, timeout=20, **how)
 
     def post(
-        self, path: str, data: Mapping[str, str] | None = None, *, origin: str | None = "", **how: Any
+        self, path: str, data: Mapping[str, Any] | None = None, *, origin: str | None = "", **how: Any
     ) -> requests.Response:
         """Send a form. `origin`: '' is the page's own, None sends none."""
         headers = {} if origin is None else {"Origin": origin or self.base}
@@ -107,7 +107,7 @@ class Browser:
     def sign_in(self, token: str) -> requests.Response:
         return self.post("/login", {"token": token})
 
-    def act(self, page: str, path: str, **data: str) -> requests.Response:
+    def act(self, page: str, path: str, **data: Any) -> requests.Response:
         """Send a form as `page` would, with the token that its forms carry."""
         found = re.search(r'name="csrf" value="([0-9a-f]+)"', self.get(page).text)
         assert found, f"{page} has no form"
@@ -166,11 +166,18 @@ class Pages:
         if event in _CALLBACKS:
             callback = self._callback(onboarding_id, _CALLBACKS[event])
             step |= {"callbacks": [callback], "claim_callback": callback.id}
+        if event is Event.SHARE_INTENDED:
+            step.setdefault("changes", {"share_sent_at": self.clock.ms})
         if event is Event.SHARED:
             step.setdefault("changes", {"osl_user_id": f"7300{onboarding_id.encode()[4:8].hex()}"})
         if event is Event.CONFIRMED_PASS:
             step.setdefault("changes", {"kyc_status": "PASS"})
         return apply(self.context, onboarding_id, lambda row: [Step(event, "worker", **step)])
+
+    def forge(self, onboarding_id: str) -> None:
+        """A webhook that claims PASS was refused as forged."""
+        forged = replace(self._callback(onboarding_id, "PASS"), verdict=Verdict.FORGED)
+        apply(self.context, onboarding_id, lambda row: [Step(Event.CALLBACK_DOUBTED, "osl_pay", callbacks=[forged])])
 
     def link(self, onboarding_id: str) -> str:
         """The path of the end user's page."""
@@ -204,10 +211,10 @@ class Pages:
 
 
 @contextmanager
-def pages_server(folder: Path, clock: Clock | None = None) -> Iterator[Pages]:
-    """Serve the pages over a new database in `folder`."""
+def pages_server(folder: Path, clock: Clock | None = None, environ: Mapping[str, str] | None = None) -> Iterator[Pages]:
+    """Serve the pages over a new database in `folder`; `environ`: settings other than new ones."""
     clock = clock or Clock()
-    service = build(Config.from_env(environment(folder)), now_ms=clock)
+    service = build(Config.from_env(environ or environment(folder)), now_ms=clock)
     service.migrate()
     server = make_server("127.0.0.1", 0, create_app(service), threaded=True, request_handler=SilentRequests)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))

@@ -185,6 +185,8 @@ def _trouble(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Acti
 
 
 def _hurry(row: Onboarding, around: Circumstances, label: str) -> Action | None:
+    if row.due_at is not None and row.due_at <= around.now:
+        return Action("look", "Look again")  # the worker takes it in a moment
     return Action("hurry", label) if hurry_refused(row, around.now) is None else None
 
 
@@ -282,14 +284,15 @@ def _reason(around: Circumstances) -> str:
 
 
 def _failing(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Action | None]:
-    if not (row.attempts or row.unauthorized) or around.error is None:
+    if not (row.attempts or row.unauthorized):
         return None, None
-    name = str(around.error.get("provider"))
-    shown, code = PROVIDERS.get(name, name), around.error.get("code")
+    error = around.error or {"provider": _provider(row), "code": "its words are no longer kept"}
+    name, code = str(error["provider"]), error["code"]
+    shown = PROVIDERS.get(name, name)
     button = _hurry(row, around, "Ask OSL Pay now" if row.state in _WAITING else "Try it now")
     if row.unauthorized:
         text = f"{shown} does not let this installation in ({code})"
-        return Cause(text, around.error.get("at"), _let_in(name, around.health.get(name)), _words(around)), button
+        return Cause(text, error.get("at"), _let_in(name, around.health.get(name)), _words(around)), button
     text = f"{shown} could not be used ({code}), {row.attempts} times in a row"
     advice = "Nothing is lost: it is tried again and again, with growing waits, before a person is asked."
     return Cause(text, row.failing_since, advice, _words(around)), button

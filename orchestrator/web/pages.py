@@ -22,6 +22,7 @@ for _filter in (
     words.minute,
     words.size,
     words.span,
+    words.ago,
     words.sentence,
     words.capital,
     words.with_code,

@@ -101,6 +101,11 @@ def span(ms: int) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def ago(ms: int) -> str:
+    """A duration until now, to the minute: a page that is only looked at should not change every second."""
+    return span(ms) if ms >= 60_000 else "less than a minute"
+
+
 def with_code(text: str) -> Markup:
     """What stands between backquotes as code."""
     parts = text.split("`")

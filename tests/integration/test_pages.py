@@ -269,7 +269,7 @@ def test_a_doubt_and_the_next_attempt_are_shown(pages: Pages) -> None:
     assert "Doubted since 2026-11-22" in text
     assert "A webhook claims otherwise than approved" in text
     assert "Waits for OSL Pay’s answer about a contrary claim. Since 2026-11-22 10:00:06 UTC" in text
-    assert "Next, by itself OSL Pay is asked 2026-11-22 10:00:06 UTC (for 0 s, due now)." in text
+    assert "Next, by itself OSL Pay is asked 2026-11-22 10:00:06 UTC (due now)." in text
 
 
 def test_the_reason_is_shown_masked(pages: Pages) -> None:
