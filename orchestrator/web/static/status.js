@@ -22,7 +22,7 @@
   }
 
   function keyed(node) {
-    return node.nodeType === 1 ? node.dataset.key || node.id || "" : "";
+    return node.nodeType === 1 ? node.dataset.key || node.getAttribute("id") || "" : ""; // a form's .id may be a field
   }
 
   function alike(one, other) {

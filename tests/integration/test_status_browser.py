@@ -1,0 +1,209 @@
+"""The operators' pages in a browser: accessible, on phone and desk, up to date, with scripts and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from orchestrator.machine import Event, State
+from orchestrator.onboarding import access
+from tests.browser import DESKTOP, LONGEST_PAGE, PHONE, OpenBrowser, Visitor
+from tests.make_screenshots import seed
+from tests.pages_server import PROFILE, Pages, pages_server, put_documents
+
+LIST = "/status/onboardings"
+LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
+"""What makes a page that stays up to date look at once."""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    """Onboardings in all states."""
+    with pages_server(tmp_path_factory.mktemp("pages")) as running:
+        seed(running)
+        yield running
+
+
+def signed_in(open_browser: OpenBrowser, pages: Pages, screen: object = DESKTOP, **how: object) -> Visitor:
+    """An operator's browser."""
+    visitor = open_browser(pages.url, screen, **how)
+    secret, _ = access.sign_in(pages.context, pages.operator, "127.0.0.1")
+    visitor.context.add_cookies([{"name": "orchestrator", "value": secret, "url": pages.url}])
+    return visitor
+
+
+def path_of(pages: Pages, name: str) -> str:
+    row = pages.context.store.newest_onboarding(name)
+    assert row
+    return f"{LIST}/{row.id}"
+
+
+@pytest.mark.parametrize(("screen", "dark"), [(PHONE, False), (DESKTOP, True)], ids=["phone", "desk"])
+def test_axe_finds_nothing_on_any_page_and_nothing_sticks_out(
+    open_browser: OpenBrowser, pages: Pages, screen: dict[str, object], dark: bool
+) -> None:
+    visitor = signed_in(open_browser, pages, screen, dark=dark)
+    ones = [path_of(pages, name) for name in ("shop-48436", "shop-48415", "shop-48452", "shop-48447", "shop-48440")]
+    empty = [f"{LIST}?q=nobody", f"{LIST}?state=approved&verdict=applied&sort=oldest&age=30d", f"{LIST}/onb_none"]
+    for path in ("/status", LIST, *(ones[1:] if dark else ones[:2]), *(empty if dark else empty[:1])):
+        visitor.go(path)
+        visitor.page.evaluate("document.querySelectorAll('main details').forEach((part) => { part.open = true })")
+        visitor.check_accessible()
+        visitor.check_fits()
+    visitor.go(ones[0])
+    visitor.page.get_by_role("button", name="Show personal data").click()
+    expect(visitor.page.get_by_text(PROFILE["lastName"])).to_be_visible()
+    visitor.check_accessible()
+    visitor.check_fits()
+    visitor.go(LIST)
+    visitor.page.get_by_role("checkbox").nth(1).check()
+    visitor.page.get_by_role("button", name="Retry").click()
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Retry: 0 of 1 done")
+    visitor.check_accessible()
+    visitor.check_fits()
+
+
+def test_every_page_is_light_as_a_browser_weighs_it(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages)
+    for path in ("/status", LIST, path_of(pages, "shop-48436")):
+        assert 10_000 < visitor.weight(path) < LONGEST_PAGE, path
+
+
+def test_times_are_in_the_readers_zone_with_utc_on_hover(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages, timezone_id="America/New_York")
+    visitor.go(path_of(pages, "shop-48201"))
+    began = visitor.page.locator("dt:text-is('Began') + dd time")
+    expect(began).to_have_text("2026-11-22 05:00:00")
+    assert began.get_attribute("title") == "2026-11-22 10:00:00 UTC"
+    expect(visitor.page.locator("[data-zone]")).to_contain_text("America/New_York")
+    visitor.go(f"{LIST}?q=shop-48201")
+    expect(visitor.page.locator("tbody time").first).to_have_text("2026-11-22 05:00")
+    plain = signed_in(open_browser, pages, scripts=False)
+    plain.go(path_of(pages, "shop-48201"))
+    expect(plain.page.locator("dt:text-is('Began') + dd time")).to_have_text("2026-11-22 10:00:00 UTC")
+    expect(plain.page.locator("[data-zone]")).to_have_text("Times are in UTC.")
+
+
+def test_a_list_changes_under_the_readers_eyes_and_nothing_else_does(open_browser: OpenBrowser, pages: Pages) -> None:
+    pages.sign_up("z-first")
+    row = pages.in_state(State.AWAITING_CALLBACK, "z-second")
+    visitor = signed_in(open_browser, pages)
+    visitor.go(LIST)
+    page = visitor.page
+    page.get_by_role("checkbox", name="z-second").check()
+    expect(page.locator("[data-selected]")).to_have_text("1 selected:")
+    page.locator(".several summary").click()
+    page.locator("#q").fill("half typ")
+    page.evaluate("scrollTo(0, 120); window.opened = true")
+    pages.happen(row.id, Event.CALLBACK_REVIEW)
+    pages.sign_up("z-third")
+    page.evaluate(LOOK)
+    expect(page.get_by_role("row", name="z-second")).to_contain_text("In review")
+    expect(page.get_by_role("row", name="z-third")).to_be_visible()
+    assert page.evaluate("window.opened")
+    assert page.evaluate("scrollY") == 120
+    assert page.evaluate("document.activeElement.id") == "q"
+    assert page.locator("#q").input_value() == "half typ"
+    expect(page.get_by_role("checkbox", name="z-second")).to_be_checked()
+    expect(page.get_by_role("checkbox", name="z-first")).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name="z-third")).not_to_be_checked()
+    expect(page.locator("[data-selected]")).to_have_text("1 selected:")
+    assert page.locator(".several details").get_attribute("open") is not None
+
+
+def test_an_open_page_asks_only_while_it_is_seen_and_gets_nothing_while_nothing_changes(
+    open_browser: OpenBrowser, pages: Pages
+) -> None:
+    visitor = signed_in(open_browser, pages)
+    page = visitor.page
+    page.clock.install()
+    visitor.go("/status")
+    answers: list[int] = []
+    page.on("response", lambda answer: answers.append(answer.status) if answer.url.endswith("/status") else None)
+    for _ in range(3):
+        with page.expect_response(lambda answer: answer.url.endswith("/status")):
+            page.clock.run_for(5_100)
+    assert answers[1:] == [304, 304]
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    page.evaluate(LOOK)
+    page.clock.run_for(60_000)
+    page.wait_for_timeout(50)
+    assert len(answers) == 3
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: false})")
+    with page.expect_response(lambda answer: answer.url.endswith("/status")):
+        page.evaluate(LOOK)
+
+
+def test_revealed_data_stays_until_it_is_hidden(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages)
+    visitor.go(path_of(pages, "shop-48419"))
+    visitor.page.get_by_role("button", name="Show personal data").click()
+    visitor.page.evaluate(LOOK)
+    visitor.page.wait_for_timeout(200)
+    expect(visitor.page.get_by_text(PROFILE["idNumber"])).to_be_visible()
+    visitor.page.get_by_role("link", name="Hide").click()
+    expect(visitor.page.get_by_text(PROFILE["idNumber"])).to_have_count(0)
+    expect(visitor.page.get_by_role("region", name="Timeline")).to_contain_text("by operator olga")
+
+
+def test_everything_works_without_scripts(open_browser: OpenBrowser, pages: Pages) -> None:
+    row = pages.sign_up("n-1", profile=PROFILE)
+    put_documents(pages, row.id, "idFileFront", "selfie")
+    pages.in_state(State.NEEDS_ATTENTION, "n-1")
+    other = pages.in_state(State.NEEDS_ATTENTION, "n-2", profile=PROFILE)
+    visitor = open_browser(pages.url, PHONE, scripts=False)
+    visitor.go(LIST)
+    visitor.page.get_by_label("Access token").fill(pages.operator)
+    visitor.page.get_by_role("button", name="Sign in").click()
+    page = visitor.page
+    page.get_by_label("State").select_option("needs_attention")
+    page.get_by_label("Sort").select_option("oldest")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("tbody tr").last).to_contain_text("n-2")
+    for name in ("n-1", "n-2"):
+        page.get_by_role("checkbox", name=name).check()
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Retry: 1 of 2 done")
+    expect(page.get_by_role("row", name="n-2")).to_contain_text("documents.selfie")
+    page.get_by_role("link", name="n-2").click()
+    expect(page.get_by_role("region", name="What now")).to_contain_text("OSL Pay did not take it")
+    page.locator("summary", has_text="Cancel…").click()
+    page.get_by_role("button", name="Cancel this onboarding").click()
+    expect(page.get_by_role("status")).to_have_text("The onboarding was cancelled.")
+    assert pages.state(other.id) is State.CANCELLED
+    page.get_by_role("link", name="Overview").click()
+    page.locator("svg.machine a", has_text="Cancelled").click()
+    expect(page.locator("tbody tr").first).to_contain_text("n-2")
+
+
+def test_the_list_can_be_used_with_the_keyboard_alone(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages)
+    page = visitor.page
+    visitor.go(LIST)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.keyboard.type("shop-48436")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.locator("[data-all]").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("[data-selected]")).to_have_text("1 selected:")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("shop-48436")
+
+
+def test_a_printed_onboarding_has_its_story_and_no_buttons(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages)
+    visitor.go(path_of(pages, "shop-48415"))
+    expect(visitor.page.get_by_role("button", name="Print this page")).to_be_visible()
+    visitor.page.emulate_media(media="print")
+    expect(visitor.page.get_by_role("region", name="Timeline")).to_be_visible()
+    assert visitor.page.locator("button:visible").count() == 0
+    assert visitor.page.locator("header:visible, footer:visible, nav:visible").count() == 0
