@@ -31,7 +31,7 @@ demo: $(BIN)/orchestrator ## Play every story against the sandbox; Ctrl-C ends i
 test: $(BIN)/pytest ## All that must hold at each commit
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak'
 
-check: $(BIN)/pytest ## Lint, format and types
+check: $(BIN)/pytest site ## Lint, format, types, and the documentation's links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -40,13 +40,16 @@ format: $(BIN)/pytest ## Write the code as `check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(BIN)/pytest ## Write the reference pages, the diagram and the guarantees from the code
+docs: $(BIN)/pytest ## Write the reference pages, the picture of the states and the guarantees from the code
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_guarantees.py
 
 lock: $(BIN)/pytest ## Write the lock files for pyproject.toml; UPGRADE=1 takes the newest versions
 	$(COMPILE) pyproject.toml --extra dev --no-emit-package pip -o $(LOCK)
 	$(COMPILE) pyproject.toml --extra postgres --extra s3 --constraint $(LOCK) --generate-hashes -o requirements.lock
+
+site: $(BIN)/pytest ## Build the documentation as pages, in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s

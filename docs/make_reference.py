@@ -1,26 +1,27 @@
-"""Writes what the documentation takes from the code: settings, states, and the state diagram in the README.
+"""Writes what the documentation takes from the code: settings, states and their pictures, commands, API, metrics.
 
 `python docs/make_reference.py` writes the files; with `--check` it only says which are out of date (exit status 1).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from dataclasses import fields
-from pathlib import Path
+
+from pages_from_code import HEAD, ROOT, api, commands, metrics
 
 from orchestrator.config import Config
-from orchestrator.machine import TABLE, Cell, CellKind, Event, State, diagram
+from orchestrator.machine import TABLE, Cell, CellKind, Event, State
 
-ROOT = Path(__file__).parent.parent
-_HEAD = "<!-- Written by docs/make_reference.py; change the code instead. -->\n\n"
+_PICTURE = ROOT / "docs/images/way.svg"
 
 
 def settings() -> str:
     """docs/settings.md."""
     lines = [
-        f"{_HEAD}# Settings\n",
+        f"{HEAD}# Settings\n",
         "All settings come from the environment; a `.env` file in the working directory is read too. Whatever is",
         "missing or malformed is reported at once, in one message. A secret can be read from a file instead: name the",
         "file in the setting's `…_FILE` twin (setting both is an error). Durations accept decimals.\n",
@@ -39,25 +40,35 @@ def settings() -> str:
 
 def states() -> str:
     """docs/states.md."""
-    lines = [f"{_HEAD}# States and events\n", _mermaid(), "", "| state | meaning |", "| --- | --- |"]
+    lines = [
+        f"{HEAD}# States and events\n",
+        "![The states and the usual ways from one to another](images/way.svg)\n",
+        "Not drawn: cancelling, which every open state allows, and ways back to where a claim or a retry came from.",
+        "The second table has all.\n",
+        "| state | meaning |",
+        "| --- | --- |",
+    ]
     lines += [f"| `{state.value}` | {state.meaning} |" for state in State]
     lines += ["", "| event | meaning | what it does |", "| --- | --- | --- |"]
     lines += [f"| `{event.value}` | {event.meaning} | {_cells(event)} |" for event in Event]
     return "\n".join(lines) + "\n"
 
 
-def readme(text: str) -> str:
-    """The README with the diagram drawn anew."""
-    block = f"<!-- diagram -->\n{_mermaid(simple=True)}\n<!-- /diagram -->"
-    return re.sub(r"<!-- diagram -->.*<!-- /diagram -->", lambda _: block, text, flags=re.DOTALL)
+def picture(text: str) -> str:
+    """A diagram in Mermaid's words as SVG on white, of a size of its own, which says what it was drawn from."""
+    from mermaidx import render  # noqa: PLC0415 - takes seconds, and only a changed diagram needs it
+
+    drawn: str = render(text).svg()
+    width, height = re.findall(r'viewBox="\S+ \S+ (\d+)\S* (\d+)', drawn)[0]
+    sized = drawn.replace('width="100%"', f'width="{width}" height="{height}"', 1)
+    return f"{sized.replace('background-color: transparent', 'background-color: white', 1)}\n{_drawn_from(text)}\n"
 
 
-def _mermaid(simple: bool = False) -> str:
-    text = "\n".join(_main_moves()) if simple else diagram()
-    return f"```mermaid\n{text}\n```"
+def _drawn_from(text: str) -> str:
+    return f"<!-- {hashlib.sha256(text.encode()).hexdigest()} -->"
 
 
-def _main_moves() -> list[str]:
+def _way() -> str:
     """The usual way and its exits. Left out: cancelling, which any open state allows, going back to where a claim or
     a retry came from, and what OSL Pay may still say in states that do not wait for it.
     """
@@ -69,7 +80,7 @@ def _main_moves() -> list[str]:
             if cell.to in (None, state, State.CANCELLED) or told_unasked:
                 continue
             moves[f"    {state.value} --> {cell.to}"] = None
-    return ["stateDiagram-v2", "    [*] --> collecting", *moves]
+    return "\n".join(["stateDiagram-v2", "    [*] --> collecting", *moves])
 
 
 def _cells(event: Event) -> str:
@@ -93,17 +104,16 @@ def _words(cell: Cell, state: State) -> str:
 
 def main() -> None:
     """Write, or check."""
-    readme_path = ROOT / "README.md"
-    wanted = {
-        ROOT / "docs/settings.md": settings(),
-        ROOT / "docs/states.md": states(),
-        readme_path: readme(readme_path.read_text("utf-8")),
-    }
+    pages = {"settings": settings, "states": states, "commands": commands, "api": api, "metrics": metrics}
+    wanted = {ROOT / f"docs/{name}.md": page() for name, page in pages.items()}
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
+    drawn = _way()
+    if not _PICTURE.exists() or _drawn_from(drawn) not in _PICTURE.read_text("utf-8"):
+        stale.append(_PICTURE)
     if "--check" in sys.argv:
         sys.exit("\n".join(f"{path.relative_to(ROOT)} is out of date: run `make docs`" for path in stale) or 0)
     for path in stale:
-        path.write_text(wanted[path], "utf-8")
+        path.write_text(picture(drawn) if path is _PICTURE else wanted[path], "utf-8")
 
 
 if __name__ == "__main__":

@@ -223,17 +223,3 @@ def next_move(state: State, event: Event, resume: State | None) -> Move:
     if cell.kind is CellKind.RESUME:
         return Move(cell.kind, resume or state)
     return Move(cell.kind, cell.to or state, cell.next_round)
-
-
-def diagram() -> str:
-    """The moves between different states as a Mermaid state diagram, drawn from the table."""
-    arrows: dict[tuple[str, str], list[str]] = {}
-    for event, row in TABLE.items():
-        for state, cell in row.items():
-            if cell.kind is CellKind.RESUME:
-                arrows.setdefault((state.value, "resume"), []).append(event.value)
-            elif cell.to is not None and (cell.to is not state or cell.next_round):
-                arrows.setdefault((state.value, cell.to.value), []).append(event.value)
-    lines = ["stateDiagram-v2", "    [*] --> collecting: signed_up"]
-    lines += [f"    {start} --> {end}: {', '.join(events)}" for (start, end), events in arrows.items()]
-    return "\n".join(lines)

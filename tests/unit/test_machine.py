@@ -18,7 +18,6 @@ from orchestrator.machine import (
     Event,
     Move,
     State,
-    diagram,
     next_move,
 )
 
@@ -557,30 +556,3 @@ def test_every_state_can_be_reached_from_collecting() -> None:
         frontier += found  # type: ignore[arg-type]
 
     assert reached == set(State)
-
-
-# The diagram ---------------------------------------------------------------------------------------------------
-
-
-def arrows() -> dict[tuple[str, str], list[str]]:
-    """What the diagram draws: start and end, and the events on the arrow."""
-    found = re.findall(r"^    (\S+) --> (\S+): (.+)$", diagram(), re.MULTILINE)
-    assert len(found) == len({(start, end) for start, end, _ in found})
-    return {(start, end): events.split(", ") for start, end, events in found}
-
-
-def test_the_diagram_draws_every_move_between_different_states_and_nothing_else() -> None:
-    expected: dict[tuple[str, str], list[str]] = {("[*]", "collecting"): ["signed_up"]}
-    for event, row in TABLE.items():
-        for state, cell in row.items():
-            if cell.kind is CellKind.RESUME:
-                expected.setdefault((state.value, "resume"), []).append(event.value)
-            elif cell.to not in (None, state):
-                expected.setdefault((state.value, str(cell.to)), []).append(event.value)
-
-    assert arrows() == expected
-
-
-def test_the_diagram_is_mermaid_and_leads_to_every_state() -> None:
-    assert diagram().startswith("stateDiagram-v2\n")
-    assert {end for _, end in arrows()} == {*State, "resume"}
