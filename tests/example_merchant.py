@@ -34,7 +34,7 @@ class ExampleMerchant:
         environ = {
             "PATH": os.environ["PATH"],
             **NO_DEPRECATED,
-            "ORCHESTRATOR_URL": orchestrator_url,
+            "VERIFICATION_URL": orchestrator_url,
             "SIGNUP_SECRET": self.signup_secret,
             "NOTIFY_SECRET": self.notify_secret,
             "MERCHANT_DATABASE": str(self.folder / "merchant.db"),

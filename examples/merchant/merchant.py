@@ -16,7 +16,7 @@ import requests
 from flask import Flask, Response, redirect, render_template_string, request
 from standardwebhooks import Webhook, WebhookVerificationError
 
-ORCHESTRATOR_URL = os.environ["ORCHESTRATOR_URL"]
+VERIFICATION_URL = os.environ["VERIFICATION_URL"]
 SIGNUP = Webhook(os.environ["SIGNUP_SECRET"])
 NOTIFICATIONS = Webhook(os.environ["NOTIFY_SECRET"])
 DATABASE = os.environ.get("MERCHANT_DATABASE", "merchant.db")
@@ -126,7 +126,7 @@ def send_hook(number: int, email: str) -> dict[str, Any]:
         }
     )
     answer = requests.post(
-        f"{ORCHESTRATOR_URL}/hooks/signup",
+        f"{VERIFICATION_URL}/hooks/signup",
         data=body,
         headers={
             "content-type": "application/json",
