@@ -38,7 +38,12 @@ API = {
 PAGES = {
     "GET /status": {"viewer", "operator"},
     "GET /status/onboardings/{onboarding_id}": {"viewer", "operator"},
+    "GET /status/onboardings": {"viewer", "operator"},
+    "GET /status/onboardings.csv": {"viewer", "operator"},
+    "POST /status/onboardings": OPERATOR,
     "POST /status/onboardings/{onboarding_id}/retry": OPERATOR,
+    "POST /status/onboardings/{onboarding_id}/hurry": OPERATOR,
+    "POST /status/onboardings/{onboarding_id}/reveal": OPERATOR,
     "POST /status/onboardings/{onboarding_id}/cancel": OPERATOR,
     "POST /status/onboardings/{onboarding_id}/resubmission": OPERATOR,
     "POST /status/onboardings/{onboarding_id}/link": OPERATOR,
