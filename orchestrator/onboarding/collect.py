@@ -25,6 +25,9 @@ from orchestrator.records import Document, Onboarding, ShareOutcome
 from orchestrator.seal import plain_hash
 
 _IMAGE_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
+_LARGEST_PIXELS = 200_000_000
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, b"\xff\xd9"
+Image.MAX_IMAGE_PIXELS = None  # the size is looked at here; what the library does is a warning to nobody
 
 
 def edit(
@@ -207,12 +210,28 @@ def _document(context: Context, onboarding_id: str, kind: str) -> Document | Non
 
 
 def _media_type(content: bytes) -> str:
-    """The type by content. Raises UnsupportedDocument."""
+    """The type by content; no picture is unpacked for it. Raises UnsupportedDocument."""
     if content.startswith(b"%PDF-"):
         return "application/pdf"
     try:
         with Image.open(BytesIO(content), formats=tuple(_IMAGE_TYPES)) as image:
             image.verify()
-            return _IMAGE_TYPES[image.format or ""]
+            media_type, pixels = _IMAGE_TYPES[image.format or ""], image.width * image.height
     except Exception:  # noqa: BLE001 - the library raises many kinds on hostile files
         raise UnsupportedDocument("the file must be a readable jpg, png or pdf, by its content") from None
+    if pixels > _LARGEST_PIXELS:
+        raise UnsupportedDocument(f"the picture may have {_LARGEST_PIXELS} pixels: send a smaller one")
+    if media_type == "image/jpeg" and not _is_whole_jpeg(content):
+        raise UnsupportedDocument("the picture ends before its end: send the whole file")
+    return media_type
+
+
+def _is_whole_jpeg(content: bytes) -> bool:
+    """Whether the picture's end comes after its beginning: previews within the head do not count."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        if content[at + 1] == _START_OF_SCAN:
+            return _END_OF_IMAGE in content[at:]
+        fills = content[at + 1] == 0xFF
+        at += 1 if fills else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return False
