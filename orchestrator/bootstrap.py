@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import secrets
 import time
@@ -27,6 +28,7 @@ from orchestrator.signatures import SignEncoding
 from orchestrator.store import AccessStore, ScheduleStore, SqliteDriver, StatusStore, Store
 from orchestrator.store.driver import Driver
 
+_TRIED = ("path_authorization", "sign_encoding")
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 
 
@@ -147,14 +149,23 @@ def build(
 
 
 def btse_variants(service: Service) -> dict[str, BtsePay]:
-    """Clients that assume otherwise of BTSE Pay, by the line of dialects.toml that would say so."""
+    """Clients that assume otherwise of BTSE Pay, by the lines of dialects.toml that would say so.
+
+    Signs are written in any documented way; of the path, as much may be missing as a base URL may hold already.
+    """
     config, dialects = service.config, service.context.dialects
+    assumed = dialects.btse
+    parts = assumed.path_authorization.strip("/").split("/")
+    paths = ["/" + "/".join(parts[left_out:]) for left_out in range(len(parts) - 1)]
     variants = {}
-    for encoding in get_args(SignEncoding):
-        if encoding != dialects.btse.sign_encoding:
-            other = replace(dialects, btse=replace(dialects.btse, sign_encoding=encoding))
-            client = _btse(config, other, service.outgoing, service.context.now_ms)
-            variants[f'sign_encoding = "{encoding}"'] = client
+    for path, encoding in itertools.product(paths, get_args(SignEncoding)):
+        other = replace(assumed, path_authorization=path, sign_encoding=encoding)
+        lines = [
+            f'{name} = "{getattr(other, name)}"' for name in _TRIED if getattr(other, name) != getattr(assumed, name)
+        ]
+        if lines:
+            client = _btse(config, replace(dialects, btse=other), service.outgoing, service.context.now_ms)
+            variants[" and ".join(lines)] = client
     return variants
 
 

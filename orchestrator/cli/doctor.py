@@ -30,7 +30,11 @@ def doctor(as_json: bool) -> None:
     worst = 0
     for finding in _findings():
         worst = max(worst, finding.level is Level.ERROR)
-        click.echo(json.dumps(asdict(finding)) if as_json else f"{finding.level:<8} {finding.check}: {finding.text}")
+        text = " ".join(finding.text.split())
+        line = (
+            json.dumps({**asdict(finding), "text": text}) if as_json else f"{finding.level:<8} {finding.check}: {text}"
+        )
+        click.echo(line)
     sys.exit(worst)
 
 

@@ -16,7 +16,7 @@ from orchestrator.onboarding.measure import measured
 from orchestrator.providers.answers import Answer
 from orchestrator.providers.btse_pay import BtsePay
 from orchestrator.providers.http import Outgoing
-from orchestrator.records import Operation
+from orchestrator.records import Operation, Refusal, Verdict
 
 NOBODY = "orchestrator-doctor"
 """A merchantUserId that nobody has: reading about it changes nothing."""
@@ -48,6 +48,7 @@ def examine(
     yield from _if_stored("keys", _sealed(context))
     yield _worker(context)
     yield _public_url(context, outgoing)
+    yield from _if_stored("webhooks", _webhooks(context))
     yield from _btse(context, btse_variants)
     yield from _if_stored("OSL Pay", _osl(context))
 
@@ -131,13 +132,27 @@ def _public_url(context: Context, outgoing: Outgoing) -> Finding:
     return _checked("ORCHESTRATOR_PUBLIC_URL", answers, Level.WARNING)
 
 
+def _webhooks(context: Context) -> Iterator[Finding]:
+    """No call shows whether OSL Pay's key is right, but what came does."""
+    tallies = context.store.tallies()
+    unsigned = tallies.get(("verdicts", Refusal.UNSIGNED), 0)
+    signed = sum(tallies.get(("verdicts", verdict), 0) for verdict in Verdict)
+    if unsigned and not signed:
+        text = f"{unsigned} came and none was signed with OSL_WEBHOOK_PUBLIC_KEY: compare it with OSL Pay's key"
+        yield Finding("webhooks", Level.WARNING, text)
+    else:
+        yield Finding("webhooks", Level.OK, f"{signed} verdicts so far; {unsigned} not signed by OSL Pay")
+
+
 def _btse(context: Context, variants: Mapping[str, BtsePay]) -> Iterator[Finding]:
     error, skew = _asked(context, Operation.BTSE_AUTHORIZATION, lambda: context.btse.get_authorization(NOBODY))
     yield _provider("BTSE Pay", error)
     if error is not None and error.kind is Kind.UNAUTHORIZED:
         accepted = [name for name, client in variants.items() if _lets_in(context, client)]
         if accepted:
-            text = f"BTSE Pay accepts {accepted[0]}: put that line into ORCHESTRATOR_PROVIDERS_FILE"
+            text = f"BTSE Pay accepts {accepted[0]}: write that below [btse] in ORCHESTRATOR_PROVIDERS_FILE"
+            if "path" in accepted[0]:
+                text += ", and shorten the other two paths alike; or shorten BTSE_BASE_URL"
             yield Finding("BTSE Pay assumptions", Level.ERROR, text)
         else:
             text = "none of the documented variants is accepted: check the keys, and that this address is listed"

@@ -13,7 +13,7 @@ from orchestrator.onboarding import advance
 from orchestrator.onboarding.doctor import Finding, Level, examine
 from tests.command_line import orchestrator
 from tests.sandbox_process import SandboxProcess, private_pem, public_pem, rsa_key
-from tests.service import MINUTE, Bench, web_of
+from tests.service import MINUTE, Bench, Web, web_of
 
 
 def findings(bench: Bench, **urls: str) -> dict[str, Finding]:
@@ -76,12 +76,49 @@ def test_a_btse_that_takes_base64_alone_is_told_which_line_to_write(tmp_path: Pa
         bench = Bench(tmp_path, sandbox)
         found = findings(bench)["BTSE Pay assumptions"]
         assert found.level is Level.ERROR
-        assert 'sign_encoding = "base64"' in found.text
+        assert 'BTSE Pay accepts sign_encoding = "base64": write that below [btse]' in found.text
         overrides = tmp_path / "providers.toml"
         overrides.write_text('[btse]\nsign_encoding = "base64"\n')
         bench.settings["ORCHESTRATOR_PROVIDERS_FILE"] = str(overrides)
         assert findings(bench)["BTSE Pay assumptions"].level is Level.OK, "the line that it named"
         bench.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "prefix", "lines"),
+    [
+        ("hex", "/payment", ['path_authorization = "/pay-api/v1/user/authorization"']),
+        ("hex", "/payment/pay-api/v1", ['path_authorization = "/user/authorization"']),
+        (
+            "base64",
+            "/payment/pay-api",
+            ['path_authorization = "/v1/user/authorization"', 'sign_encoding = "base64"'],
+        ),
+    ],
+)
+def test_a_base_url_that_holds_a_part_of_the_path_is_found_out(
+    tmp_path: Path, encoding: str, prefix: str, lines: list[str]
+) -> None:
+    with SandboxProcess.start(sign_encoding=encoding) as sandbox:
+        bench = Bench(tmp_path, sandbox, BTSE_BASE_URL=f"{sandbox.btse_url}{prefix}")
+        found = findings(bench)["BTSE Pay assumptions"]
+        assert found.level is Level.ERROR
+        assert f"BTSE Pay accepts {' and '.join(lines)}: write that" in found.text
+        assert "BTSE_BASE_URL" in found.text
+        overrides = tmp_path / "providers.toml"
+        overrides.write_text("\n".join(["[btse]", *lines]))
+        bench.settings["ORCHESTRATOR_PROVIDERS_FILE"] = str(overrides)
+        assert findings(bench)["BTSE Pay assumptions"].level is Level.OK, "the lines that it named"
+        bench.close()
+
+
+def test_trying_variants_is_reading_alone(played: Bench) -> None:
+    played.settings["BTSE_SECRET_KEY"] = "wrong"
+    findings(played)
+    assert played.sandbox
+    asked = played.sandbox.requests(merchant_user_id="orchestrator-doctor")
+    assert {request["operation"] for request in asked} <= {"btse.authorization", "osl.status"}
+    assert played.context.schedule.health("btse").unauthorized_ids == ()
 
 
 def test_a_wrong_osl_key_speaks_of_the_signature(played: Bench) -> None:
@@ -162,3 +199,46 @@ def test_a_folder_that_cannot_be_made_is_an_error(bench: Bench) -> None:
     blocked.write_text("")
     bench.settings["ORCHESTRATOR_DOCUMENTS_URL"] = f"file:{blocked}/documents"
     assert findings(bench)["documents"].level is Level.ERROR
+
+
+def test_a_database_that_cannot_be_written_is_an_error(bench: Bench) -> None:
+    in_the_way = bench.folder / "a-folder.db"
+    in_the_way.mkdir()
+    bench.settings["ORCHESTRATOR_DATABASE_URL"] = f"sqlite:///{in_the_way}"
+    done = orchestrator(bench.environ(), bench.folder, "doctor", "--json", expect=1)
+    found = {finding["check"]: finding for finding in map(json.loads, done.stdout.splitlines())}
+    assert (found["database"]["level"], found["schema"]["level"]) == ("error", "error")
+    assert {"documents", "BTSE Pay", "OSL Pay"} <= set(found)
+
+
+def test_webhooks_that_are_never_signed_by_the_key_that_is_set_are_a_warning(web: Web) -> None:
+    bench = web.bench
+    assert findings(bench)["webhooks"].level is Level.OK
+    bench.settings["OSL_WEBHOOK_PUBLIC_KEY"] = public_pem(rsa_key("stranger"))
+    row = bench.shared_on_paper()
+    path, sent = f"/callbacks/oslpay/{bench.callback_secret(row)}", bench.webhook(row, "PASS")
+    assert web.anyone("POST", path, data=sent.body, headers={**sent.headers, "signature": "no"}).status_code == 401
+    bench.context.tally.flush()
+    found = findings(bench)["webhooks"]
+    assert (found.level, "OSL_WEBHOOK_PUBLIC_KEY" in found.text) == (Level.WARNING, True)
+    assert web.anyone("POST", path, data=sent.body, headers=sent.headers).status_code == 200
+    assert findings(bench)["webhooks"].level is Level.OK
+
+
+def test_every_finding_is_one_line_and_what_is_not_ok_says_what_to_do(bench: Bench) -> None:
+    """With nobody to talk to, everything that can be wrong from outside is."""
+    done = orchestrator(bench.environ(), bench.folder, "doctor", expect=1)
+    lines = done.stdout.splitlines()
+    found = [
+        json.loads(line)
+        for line in orchestrator(bench.environ(), bench.folder, "doctor", "--json", expect=1).stdout.splitlines()
+    ]
+    assert len(lines) == len(found)
+    for line in lines:
+        level, rest = line.split(maxsplit=1)
+        assert level in set(Level)
+        check, text = rest.split(": ", 1)
+        assert check
+        assert text
+        if level != Level.OK:
+            assert any(mark in text for mark in (": ", "; ")), f"{line!r} says nothing to do"
