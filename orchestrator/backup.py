@@ -28,6 +28,7 @@ _DATABASE, _MANIFEST, _DOCUMENTS = "database.sqlite", "manifest.json", "document
 _LOCATION = re.compile(r"onb_[A-Za-z0-9]+/[A-Za-z]+-[0-9a-f]+")
 _TRIES = 20
 OpenCopy = Callable[[Path], Driver]
+Settle = Callable[[Driver], None]
 
 
 class _Hash(Protocol):
@@ -58,12 +59,14 @@ def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
     return count
 
 
-def read(driver: Driver, store: Store, shelf: Shelf, file: Path) -> int:
+def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, settle: Settle, file: Path) -> int:
     """Put the archive `file` in place of an empty installation; how many documents it held.
 
+    `settle` makes the copied database safe to work on *before* it is put in place: whenever this is killed, the
+    database is still empty, and the same archive can be restored again.
     Raises InvalidInput when the archive is not whole or the installation not empty, StoreUnavailable.
     """
-    if not store.is_empty() or any(True for _ in shelf.locations()):
+    if not Store(driver).is_empty():
         raise InvalidInput("this installation is not empty: restore into a new database and document folder")
     count = 0
     try:
@@ -71,7 +74,10 @@ def read(driver: Driver, store: Store, shelf: Shelf, file: Path) -> int:
             tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as folder,
             tarfile.open(file, "r:") as archive,
         ):
-            _check(archive)
+            held = _check(archive)
+            # Files that a restore left which was killed are those of the archive, maybe half written.
+            if any(location.replace("/.", "/") not in held for location, _ in shelf.locations()):
+                raise InvalidInput("the document folder is not empty: restore into a new one")
             copy = Path(folder) / _DATABASE
             for name, content in _members(archive):
                 if name == _DATABASE:
@@ -79,12 +85,14 @@ def read(driver: Driver, store: Store, shelf: Shelf, file: Path) -> int:
                 elif name != _MANIFEST:
                     shelf.write(_location(name), content)
                     count += 1
+            with closing(open_copy(copy)) as copied:
+                copied.migrate()
+                settle(copied)
             driver.restore(copy)
     except (EOFError, tarfile.TarError) as error:
         raise InvalidInput("this is no whole archive that `orchestrator backup` wrote") from error
     except OSError as error:
         raise StoreUnavailable(f"the archive could not be restored ({error.strerror})") from error
-    driver.migrate()
     return count
 
 
@@ -129,8 +137,12 @@ def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, BytesIO(content))
 
 
-def _check(archive: tarfile.TarFile) -> None:
-    """Raises InvalidInput unless every byte is what was backed up; nothing is written before that is known."""
+def _check(archive: tarfile.TarFile) -> set[str]:
+    """Where the archived documents lay. Nothing is written before it is known that all is what was backed up.
+
+    Raises InvalidInput when it is not.
+    """
+    held: set[str] = set()
     manifest: dict[str, Any] = {}
     database, documents = "", hashlib.sha256()
     for name, content in _members(archive):
@@ -139,7 +151,7 @@ def _check(archive: tarfile.TarFile) -> None:
         elif name == _MANIFEST:
             manifest = _parsed(content)
         else:
-            _location(name)
+            held.add(_location(name))
             documents.update(_line(name, content))
     if not manifest:
         raise InvalidInput("this is no whole archive that `orchestrator backup` wrote")
@@ -147,6 +159,7 @@ def _check(archive: tarfile.TarFile) -> None:
         raise InvalidInput("this archive is of another version")
     if (database, documents.hexdigest()) != (manifest.get("databaseSha256"), manifest.get("documentsSha256")):
         raise InvalidInput("the archive is damaged: its content is not what was backed up")
+    return held
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:

@@ -61,6 +61,16 @@ class Service:
         self.context.schedule.set_budget(self.config.osl_requests_per_second)
         return applied
 
+    def over(self, driver: Driver) -> Context:
+        """The same service over another database."""
+        return replace(
+            self.context,
+            store=Store(driver),
+            schedule=ScheduleStore(driver),
+            access=AccessStore(driver),
+            pending_migrations=driver.pending_migrations,
+        )
+
     def close(self) -> None:
         """Give everything back."""
         self.context.tally.flush()

@@ -11,7 +11,7 @@ from orchestrator import bootstrap
 from orchestrator.cli.wiring import opened
 from orchestrator.config import Config
 from orchestrator.errors import InvalidInput
-from orchestrator.onboarding.restore import settle_restored
+from orchestrator.onboarding.restore import Restored, settle_restored
 
 
 @click.command()
@@ -31,16 +31,22 @@ def restore(file: Path) -> None:
     config = Config.from_env()
     _check_local(config)
     service = bootstrap.build(config)
+    settled: list[Restored] = []
     try:
         service.migrate()
-        context = service.context
-        count = archives.read(service.driver, context.store, context.documents.shelf, file)
-        done = settle_restored(context)
+        count = archives.read(
+            service.driver,
+            service.context.documents.shelf,
+            bootstrap.database,
+            lambda copied: settled.append(settle_restored(service.over(copied))),
+            file,
+        )
     finally:
         service.close()
     click.echo(f"restored {count} documents")
-    click.echo(f"{done.asked} open onboardings are asked about at OSL Pay before anything is sent again")
-    click.echo(f"{done.erased} erasures were repeated")
+    for done in settled:
+        click.echo(f"{done.asked} open onboardings are asked about at OSL Pay before anything is sent again")
+        click.echo(f"{done.erased} erasures were repeated")
 
 
 def _check_local(config: Config) -> None:

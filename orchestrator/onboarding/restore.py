@@ -24,7 +24,7 @@ class Restored:
 
 
 def settle_restored(context: Context) -> Restored:
-    """Make the restored rows safe to work on; before this, no worker may run on them."""
+    """Make the restored rows safe to work on, before the database that holds them is put in place."""
     erased = 0
     for onboarding_id in dict.fromkeys(context.documents.shelf.erasures()):
         row = context.store.onboarding(onboarding_id)

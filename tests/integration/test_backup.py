@@ -36,8 +36,9 @@ def back_up(bench: Bench, name: str = "backup.tar") -> Path:
 
 
 def restore(bench: Bench, archive: Path) -> int:
-    """The first half of `orchestrator restore`: the archive in place of an empty installation."""
-    return archives.read(bench.service.driver, bench.context.store, bench.context.documents.shelf, archive)
+    """What `orchestrator restore` does but for settling: the archive in place of an empty installation."""
+    shelf = bench.context.documents.shelf
+    return archives.read(bench.service.driver, shelf, bootstrap.database, lambda copied: None, archive)
 
 
 def restored(folder: Path, archive: Path, like: Bench, erasures: bool = True) -> Bench:
