@@ -1,4 +1,6 @@
-"""Writes docs/guarantees.md: what becomes of a user when a call goes wrong, from the matrix that the tests bring about.
+"""Writes docs/guarantees.md: what becomes of a user when a call goes wrong or a process is killed.
+
+Both tables are written from the matrices that the tests bring about and compare.
 
 `python docs/make_guarantees.py` writes the tables between the markers; with `--check` it only says whether they are out
 of date (exit status 1).
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -15,10 +18,14 @@ PAGE = ROOT / "docs/guarantees.md"
 sys.path.insert(0, str(ROOT))
 
 from tests.integration.fault_matrix import CHAPTERS, DELIVERY, NONE, Row  # noqa: E402 - the checkout is no package
+from tests.kill_matrix import COMMANDS, PROVIDED, WEB_WRITES, Asked, Provided  # noqa: E402
 
 _COLUMNS = "call, fault, kind, next step after, then, calls until then, carried out, other users, the operator reads"
 _HEAD = [f"| {_COLUMNS.replace(', ', ' | ')} |", f"|{' --- |' * 9}"]
+_KILL_COLUMNS = "write, what it stores, process, killed right before it, killed right after it, end"
+_KILL_HEAD = [f"| {_KILL_COLUMNS.replace(', ', ' | ')} |", f"|{' --- |' * 6}"]
 _PLURALS = {"try": "tries"}
+_STATUS = re.compile(r"[0-9]{3}")
 
 
 def tables() -> str:
@@ -26,10 +33,42 @@ def tables() -> str:
     return "\n\n".join("\n".join([f"### {title}\n", *_HEAD, *map(_line, rows)]) for title, rows in CHAPTERS)
 
 
+def kills() -> str:
+    """One table for the worker's writes on a user's way, one for what is asked for over HTTP, one for commands."""
+    chapters = {
+        "The worker, on a user's way": [_provided(row) for row in PROVIDED],
+        "The web process": [_asked(row) for row in WEB_WRITES],
+        "Commands, and the worker's own round": [_asked(row) for row in COMMANDS],
+    }
+    return "\n\n".join("\n".join([f"### {title}\n", *_KILL_HEAD, *lines]) for title, lines in chapters.items())
+
+
 def page(text: str) -> str:
     """The page with its tables written anew."""
-    block = f"<!-- matrix -->\n{tables()}\n<!-- /matrix -->"
-    return re.sub(r"<!-- matrix -->.*<!-- /matrix -->", lambda _: block, text, flags=re.DOTALL)
+    for name, table in (("matrix", tables()), ("kills", kills())):
+        block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
+def _provided(row: Provided) -> str:
+    again = [f"{_many_of(calls)} again" if calls else NONE for calls in (row.before, row.after)]
+    return f"| {' | '.join([f'`{row.name}`', row.does, row.process, *again, _end(row.end)])} |"
+
+
+def _asked(row: Asked) -> str:
+    again = [_STATUS.sub(lambda found: f"`{found[0]}`", word) for word in row.again]
+    return f"| {' | '.join([f'`{row.name}`', row.does, row.process, *again, _end(row.end)])} |"
+
+
+def _end(end: tuple[str, int] | None) -> str:
+    if end is None:
+        return NONE
+    return f"`{end[0]}`" + (f", round {end[1]}" if end[1] > 1 else "")
+
+
+def _many_of(calls: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {_many(name, number)}" for name, number in calls.items())
 
 
 def _line(row: Row) -> str:
@@ -44,7 +83,7 @@ def _wait(row: Row) -> str:
 
 
 def _calls(row: Row) -> str:
-    return ", ".join(f"{number} {_many(name, number)}" for name, number in row.calls.items())
+    return _many_of(row.calls)
 
 
 def _many(name: str, number: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tarfile
 import tempfile
@@ -18,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from orchestrator.documents import Shelf
+from orchestrator.documents import Shelf, sync_folder
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.store import Store
 from orchestrator.store.driver import Driver
@@ -42,20 +43,20 @@ def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
     """
     if file.exists():
         raise InvalidInput(f"{file} exists already: name a new file")
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        with (
-            tempfile.TemporaryDirectory(dir=file.parent, prefix=".backup-") as folder,
-            partial.open("xb") as raw,
-            tarfile.open(fileobj=raw, mode="w") as archive,
-        ):
-            partial.chmod(0o600)
-            count = _fill(archive, driver, shelf, open_copy, Path(folder))
-        partial.rename(file)
+        # The folder is for its owner alone; one that is left was left by a backup that was killed.
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".backup-") as folder:
+            partial = Path(folder) / "archive"
+            with partial.open("xb") as raw:
+                partial.chmod(0o600)
+                with tarfile.open(fileobj=raw, mode="w") as archive:
+                    count = _fill(archive, driver, shelf, open_copy, Path(folder))
+                raw.flush()
+                os.fsync(raw.fileno())
+            partial.rename(file)
+        sync_folder(file.parent)
     except OSError as error:
         raise StoreUnavailable(f"the archive could not be written ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 

@@ -68,6 +68,7 @@ class Service:
             store=Store(driver),
             schedule=ScheduleStore(driver),
             access=AccessStore(driver),
+            status=StatusStore(driver),
             pending_migrations=driver.pending_migrations,
         )
 

@@ -82,6 +82,7 @@ class Installation:
         settings: Mapping[str, str] | None = None,
         sandbox: Mapping[str, Any] | None = None,
         web_workers: int = 2,
+        web_threads: int = 8,
         worker_threads: int = 8,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,9 +96,9 @@ class Installation:
         self.port, self._sandbox_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._sandbox_options = {"rate": 0, "pace": 0.3, "lag_seconds": 2.0, **(sandbox or {})}
-        self._web_workers, self._worker_threads = web_workers, worker_threads
+        self._web_workers, self._web_threads, self._worker_threads = web_workers, web_threads, worker_threads
         self.environ = self._environ(timings, settings or {})
-        self._token: str | None = None
+        self.token: str | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Installation:
@@ -128,8 +129,8 @@ class Installation:
         return self
 
     def make_token(self) -> None:
-        """The operator's token that `call` uses."""
-        self._token = self.command("token", "create", "--role", "operator", "--name", "tests").stdout.strip()
+        """Make the operator's token that `call` uses."""
+        self.token = self.command("token", "create", "--role", "operator", "--name", "tests").stdout.strip()
 
     def start_sandbox(self) -> None:
         """Start the sandbox, always on the same port."""
@@ -138,7 +139,7 @@ class Installation:
     def start_web(self, *, wait: bool = True) -> None:
         """Start gunicorn as `serve` does."""
         arguments = ["gunicorn", "tests.launched_wsgi:app", "--bind", f"127.0.0.1:{self.port}", *_GUNICORN]
-        arguments += ["--workers", str(self._web_workers), "--threads", "8"]
+        arguments += ["--workers", str(self._web_workers), "--threads", str(self._web_threads)]
         self.web = self.spawn("web", "tests.launch", *arguments)
         if wait:
             self.wait_for_web()
@@ -222,6 +223,11 @@ class Installation:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
 
+    def change(self, sql: str, **values: Any) -> None:
+        """Change rows beside the product, as time or an accident would."""
+        with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
+            connection.execute(sql, values)
+
     # HTTP ----------------------------------------------------------------------------------------------------
 
     def get(self, path: str) -> requests.Response:
@@ -231,15 +237,18 @@ class Installation:
     @property
     def bearer(self) -> dict[str, str]:
         """The header by which the operator is known."""
-        return {"Authorization": f"Bearer {self._token}"}
+        return {"Authorization": f"Bearer {self.token}"}
 
     def call(self, method: str, path: str, expect: int | None = None, **how: Any) -> requests.Response:
         """A call of the API as operator; `expect`: the status, None for any success."""
-        headers = self.bearer | how.pop("headers", {})
-        answer = http(method, f"{self.url}/api/v1/{path}", headers=headers, **how)
+        answer = self.answer(method, path, **how)
         fine = answer.ok if expect is None else answer.status_code == expect
         assert fine, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer
+
+    def answer(self, method: str, path: str, **how: Any) -> requests.Response:
+        """What a call of the API as operator is answered, whatever that is."""
+        return http(method, f"{self.url}/api/v1/{path}", headers=self.bearer | how.pop("headers", {}), **how)
 
     def post_signup(self, data: Mapping[str, Any], webhook_id: str | None = None) -> requests.Response:
         """The merchant's signed hook."""

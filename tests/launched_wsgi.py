@@ -2,7 +2,7 @@
 
 from tests.launch import shorten
 
-shorten()
+shorten("web")
 
 from orchestrator.wsgi import app  # noqa: E402 - wired while it is imported
 
