@@ -1,20 +1,24 @@
-"""The wheel, away from the checkout, with nothing installed beside it but what it says that it needs."""
+"""As somebody meets the project who has nothing but a checkout: the wheel, the tutorial, the README."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
+import requests
 
 from orchestrator import __version__
 from tests import newcomer
+from tests.installation import free_port
 from tests.launch import NO_DEPRECATED
+from tests.typed import Terminal, blocks_of
 
 Once = Callable[[str, Callable[[], Any]], Any]
 
@@ -78,3 +82,60 @@ def test_the_demo_of_a_wheel_in_an_empty_environment_plays_every_story(shop: dic
     assert said.count("\n  ok ") == 16
     assert "Viewer token: orc_" in said
     assert not list(tmp_path.glob("orchestrator-demo-*")), "it leaves nothing behind"
+
+
+def test_the_tutorial_leads_to_an_approved_user_when_every_command_of_it_is_typed(
+    shop: dict[str, Path], tmp_path: Path
+) -> None:
+    """In an empty folder beside a checkout. Only the ports are others, because tests run side by side."""
+    newcomer.clone(tmp_path / "kyc-onboarding-orchestrator")
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    environ = newcomer.environment(tmp_path, shop["wheels"])
+    ports = {number: str(free_port()) for number in ("8000", "8001", "9000")}
+    blocks = blocks_of(newcomer.CHECKOUT / "docs/tutorial.md")
+    assert len(blocks) > 10
+    assert {number for number in ports if number not in "".join(block.commands for block in blocks)} == set()
+
+    with ExitStack() as terminals:
+
+        def opened(name: str) -> Terminal:
+            return terminals.enter_context(Terminal(folder, environ, tmp_path / f"{name}.log"))
+
+        first = opened("first")
+        for block in blocks:
+            commands = re.sub("|".join(ports), lambda found: ports[found[0]], block.commands)
+            if block.terminal:
+                opened(block.terminal.split()[0].lower()).begin(commands)
+            else:
+                first.run(commands)
+
+        said = first.said()
+        assert "u-1  approved, round 1" in said
+        assert re.search(r'^202 \{"id":', said, re.MULTILINE), "the hook that `trigger` sent was taken"
+        (token,) = set(re.findall(r"orc_\S+", said))
+        assert "Approved" in status_page(f"http://127.0.0.1:{ports['8000']}", token)
+
+
+def status_page(base: str, token: str) -> str:
+    """What a browser shows of user u-1 after signing in."""
+    with requests.Session() as browser:
+        browser.trust_env = False
+        form = browser.get(f"{base}/login", timeout=10).text
+        fields = dict(re.findall(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"', form))
+        browser.post(f"{base}/login", data={**fields, "token": token}, timeout=10)
+        return browser.get(f"{base}/status?q=u-1", timeout=10).text
+
+
+def test_every_command_of_the_readme_works(shop: dict[str, Path], tmp_path: Path) -> None:
+    """`make demo` is what the demo of the wheel does, and `make test` is this run: both are looked at, not nested."""
+    clone = newcomer.clone(tmp_path / "clone")
+    (making, typing) = blocks_of(clone / "README.md")
+
+    assert making.commands.split("\n") == ["make demo", "make test", ""]
+    recipes = (clone / "Makefile").read_text("utf-8")
+    assert "\n\t@$(BIN)/orchestrator demo\n" in recipes
+    assert "\n\t$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak'\n" in recipes
+
+    with Terminal(clone, newcomer.environment(tmp_path, shop["wheels"]), tmp_path / "terminal.log") as terminal:
+        assert "Carries each user of a merchant through KYC" in terminal.run(typing.commands)
