@@ -74,10 +74,10 @@ class PostgresServer:
         """For ORCHESTRATOR_DATABASE_URL."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """The URL of a new, empty database."""
+    def new_database(self, template: str = "template1") -> str:
+        """The URL of a new database, empty or a copy of another."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"create database {name}")
+        self.execute(f"create database {name} template {template} strategy file_copy")
         return self.url(name)
 
     def execute(self, sql: str, database: str | None = None) -> list[tuple[Any, ...]]:

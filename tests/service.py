@@ -10,14 +10,13 @@ import itertools
 import json
 import random
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
@@ -36,6 +35,8 @@ from orchestrator.records import Callback, CallbackToken, Lane, Onboarding, Shar
 from orchestrator.seal import plain_hash
 from orchestrator.signatures import osl_sign
 from orchestrator.store.schedule import Claim
+from tests.databases import Plain, Postgresql, connected
+from tests.postgres_server import PostgresServer
 from tests.sandbox_process import API_KEY, APP_ID, SECRET_KEY, SandboxProcess, private_pem, public_pem, rsa_key
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -57,17 +58,33 @@ def pdf(text: str = "a scan", size: int = 0) -> bytes:
     return f"%PDF-1.7 {text}".encode().ljust(size, b".")
 
 
-@dataclass
 class Clock:
-    """Unix milliseconds that stand still until a test moves them."""
+    """Unix milliseconds that stand still until a test moves them; a database that follows is told."""
 
-    now: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    def __init__(self, now: int | None = None) -> None:
+        self._now = time.time_ns() // 1_000_000 if now is None else now
+        self._followers: list[Callable[[int], None]] = []
 
     def __call__(self) -> int:
-        return self.now
+        return self._now
+
+    @property
+    def now(self) -> int:
+        return self._now
+
+    @now.setter
+    def now(self, milliseconds: int) -> None:
+        self._now = milliseconds
+        for tell in self._followers:
+            tell(milliseconds)
 
     def advance(self, milliseconds: int) -> None:
         self.now += milliseconds
+
+    def lead(self, tell: Callable[[int], None]) -> None:
+        """`tell` is told the time now and whenever it changes."""
+        self._followers.append(tell)
+        tell(self())
 
 
 @dataclass
@@ -95,7 +112,12 @@ def status_change(user_id: str, merchant_user_id: str | None, status: str, reaso
 
 
 class Bench:
-    """A service over `folder`, and verbs to carry onboardings through it. `sandbox` None: the providers are away."""
+    """A service over `folder`, and verbs to carry onboardings through it. `sandbox` None: the providers are away.
+
+    `server`: the PostgreSQL on which benches are made that name no database; None: they are made on SQLite.
+    """
+
+    server: ClassVar[PostgresServer | None] = None
 
     def __init__(
         self,
@@ -116,6 +138,10 @@ class Bench:
         self._token_lock = threading.Lock()
         self._offset = 0
         self.services: list[Service] = []
+        self._postgresql: Postgresql | None = None
+        if self.server is not None and "ORCHESTRATOR_DATABASE_URL" not in settings:
+            self._postgresql = Postgresql(self.server)
+            self.clock.lead(self._postgresql.tell)
         self.context = self.open().context
         self.service.migrate()
 
@@ -147,7 +173,7 @@ class Bench:
             "OSL_WEBHOOK_PUBLIC_KEY": public_pem(rsa_key("osl")),
         }
         return {
-            "ORCHESTRATOR_DATABASE_URL": f"sqlite:///{self.database}",
+            "ORCHESTRATOR_DATABASE_URL": self._postgresql.url if self._postgresql else f"sqlite:///{self.database}",
             "ORCHESTRATOR_DOCUMENTS_URL": f"file:{self.folder / 'documents'}",
             "ORCHESTRATOR_ENCRYPTION_KEYS": ENCRYPTION_KEY,
             "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
@@ -165,6 +191,14 @@ class Bench:
     def close(self) -> None:
         for service in self.services:
             service.close()
+        if self._postgresql is not None:
+            self._postgresql.close()
+
+    @contextmanager
+    def connected(self) -> Iterator[Plain]:
+        """The database itself, past the service."""
+        with connected(self.environ()["ORCHESTRATOR_DATABASE_URL"]) as database:
+            yield database
 
     def _token(self) -> str:
         with self._token_lock:
@@ -268,9 +302,9 @@ class Bench:
             "select due_at as time from onboardings union select lease_until from onboardings "
             "union select free_at from slots union select next_probe_at from providers"
         )
-        with closing(sqlite3.connect(self.database)) as database:
+        with self.connected() as database:
             then: int | None = database.execute(
-                f"select min(time) from ({times}) where time > ?", (self.clock.now,)
+                f"select min(time) from ({times}) as times where time > ?", (self.clock.now,)
             ).fetchone()[0]
         return then
 
@@ -476,6 +510,15 @@ def web_of(bench: Bench) -> Iterator[Web]:
         finally:
             for client in (*clients.values(), anyone):
                 client.close()
+
+
+@pytest.fixture(autouse=True)
+def database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Benches are made on the database that the test is run on."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        Bench.server = request.getfixturevalue("postgres_server")
+    yield
+    Bench.server = None
 
 
 # Fixtures -------------------------------------------------------------------------------------------------------

@@ -87,9 +87,13 @@ class PostgresDriver:
                 self.close()
 
     def read(self, work: Callable[[_Session], T]) -> T:
-        """See Driver.read: here each statement has a snapshot of its own."""
+        """See Driver.read."""
         with self._connection() as connection:
-            return work(_Session(connection))
+            connection.execute("begin isolation level repeatable read read only")
+            try:
+                return work(_Session(connection))
+            finally:
+                connection.execute("commit")
 
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         """See Driver.rows."""

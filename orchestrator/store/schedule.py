@@ -80,8 +80,14 @@ class ScheduleStore:
         return self._driver.write(lambda session: _Claiming(session, terms).all())
 
     def next_due(self, now: int) -> int | None:
-        """When something can next be claimed (ms), as far as known now; None: nothing waits."""
-        return self._driver.read(lambda session: _next_due(session, now))
+        """When something can next be claimed (ms, by the caller's clock), as far as known now; None: nothing waits."""
+
+        def work(session: Session) -> int | None:
+            here = session.now(now)
+            due = _next_due(session, here)
+            return None if due is None else due - here + now
+
+        return self._driver.read(work)
 
     def claim_deliveries(self, now: int, lease: str, lease_until: int, limit: int) -> list[Delivery]:
         """Due notifications, leased."""

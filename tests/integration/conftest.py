@@ -1,5 +1,20 @@
-"""Fixtures of the whole service, for every test here that asks for them."""
+"""Fixtures of the whole service, for every test here that asks for them, and on which databases they run."""
 
-from tests.service import bench, played, played_web, sandbox, sandbox_process, web
+import pytest
 
-__all__ = ["bench", "played", "played_web", "sandbox", "sandbox_process", "web"]
+from tests import databases
+from tests.postgres_server import postgres_server
+from tests.service import bench, database, played, played_web, sandbox, sandbox_process, web
+
+__all__ = ["bench", "database", "played", "played_web", "postgres_server", "sandbox", "sandbox_process", "web"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    databases.parametrise(metafunc)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if databases.ON_POSTGRESQL:
+        items[:], others = databases.only_on_postgresql(items)
+        config.hook.pytest_deselected(items=others)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import fields
 
 import pytest
@@ -23,7 +22,7 @@ Tamper = Callable[[sqlite3.Connection, str], object]
 
 def tampered(bench: Bench, change: Tamper, onboarding_id: str) -> None:
     """What somebody with the database file does to it."""
-    with closing(sqlite3.connect(bench.database)) as database, database:
+    with bench.connected() as database:
         change(database, onboarding_id)
 
 
@@ -36,7 +35,7 @@ def problems(bench: Bench) -> dict[str, list[str]]:
 
 def restored(bench: Bench, copy: list[str]) -> None:
     """The database as it was."""
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         database.execute("pragma foreign_keys = off")
         with database:
             for table in ("transitions", "onboardings"):
@@ -46,7 +45,7 @@ def restored(bench: Bench, copy: list[str]) -> None:
 
 
 def copied(bench: Bench) -> list[str]:
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         return [
             line
             for line in database.iterdump()
@@ -163,7 +162,7 @@ def recomputed(bench: Bench, row: Onboarding, changed: Callable[[list[Transition
         linked = chain.link(previous, Transition(**{**vars(transition), "seq": number}))
         rows.append(linked)
         previous = linked.hash
-    with closing(sqlite3.connect(bench.database)) as database, database:
+    with bench.connected() as database:
         database.execute("delete from transitions where onboarding_id = ?", (row.id,))
         marks = ", ".join("?" * len(COLUMNS))
         names = ", ".join(COLUMNS)

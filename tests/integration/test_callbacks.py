@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +33,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 def stored(bench: Bench) -> int:
     """How many callbacks are in the database, whoever they are about."""
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         return int(database.execute("select count(*) from callbacks").fetchone()[0])
 
 

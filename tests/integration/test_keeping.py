@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ NOTHING = Purged(0, 0, 0)
 
 def stored(bench: Bench) -> str:
     """Every value in the database file, as text; what is sealed stays so."""
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
         return "\n".join(repr(row) for name in tables for row in database.execute(f"select * from {name}"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import subprocess
 from collections import Counter
 from contextlib import nullcontext
@@ -55,7 +54,7 @@ def told(tmp_path: Path) -> Bench:
 
 
 def rows(bench: Bench, sql: str) -> dict[str, int]:
-    with sqlite3.connect(bench.database) as database:
+    with bench.connected() as database:
         found = dict(database.execute(sql).fetchall())
     database.close()
     return found
@@ -213,7 +212,7 @@ def test_transitions_are_counted_as_the_chain_has_them(web: Web) -> None:
 
     found = scrape(web)["orchestrator_transitions"].samples
     counted = {(sample.labels["event"], sample.labels["to"]): sample.value for sample in found}
-    with sqlite3.connect(bench.database) as database:
+    with bench.connected() as database:
         sql = "select event, to_state, count(*) from transitions group by event, to_state"
         assert counted == {(event, to): number for event, to, number in database.execute(sql)}
     database.close()
@@ -223,14 +222,14 @@ def test_transitions_are_counted_as_the_chain_has_them(web: Web) -> None:
 def test_transitions_of_before_are_counted_by_the_migration(bench: Bench) -> None:
     bench.receive(bench.shared_on_paper(), "REVIEW")
     bench.context.tally.flush()
-    with sqlite3.connect(bench.database) as database:
+    with bench.connected() as database:
         before = sorted(database.execute("select * from tallies"))
         database.execute("delete from tallies where what = 'transitions'")
         database.execute("delete from _sqlite_migrations where name = '0004_all_tallies'")
     database.close()
 
     assert bench.open().migrate() == ["0004_all_tallies"]
-    with sqlite3.connect(bench.database) as database:
+    with bench.connected() as database:
         assert sorted(database.execute("select * from tallies")) == before
     database.close()
 
@@ -335,7 +334,7 @@ def test_the_answer_does_not_grow_with_the_rows(web: Web) -> None:
 
 
 def test_a_long_backlog_is_counted_up_to_a_limit_and_by_an_index_alone(bench: Bench) -> None:
-    with sqlite3.connect(bench.database) as database:
+    with bench.connected() as database:
         marks = dict.fromkeys(re.findall(r"\$(\w+)", "$skip_locked $for_update"), "")
         texts = statements(**marks)
         plans = {
@@ -358,7 +357,7 @@ def test_a_long_backlog_is_counted_up_to_a_limit_and_by_an_index_alone(bench: Be
 def test_rows_that_were_there_before_are_counted_by_the_migration(told: Bench) -> None:
     row = told.shared_on_paper()
     told.receive(row, "REVIEW")
-    with sqlite3.connect(told.database) as database:
+    with told.connected() as database:
         counted = "select what, word, number from tallies where number > 0 and what in ('deliveries', 'verdicts')"
         before = sorted(database.execute(counted))
         database.execute("drop table tallies")
@@ -366,7 +365,7 @@ def test_rows_that_were_there_before_are_counted_by_the_migration(told: Bench) -
     database.close()
 
     assert told.open().migrate() == ["0002_tallies", "0004_all_tallies"]
-    with sqlite3.connect(told.database) as database:
+    with told.connected() as database:
         assert sorted(database.execute(counted)) == before
     database.close()
     told.close()

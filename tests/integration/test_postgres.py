@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from orchestrator.records import DeliveryStatus, Lane, Onboarding
 from orchestrator.store import Change, LeaseLost
 from orchestrator.store.store import Held
 from tests.command_line import CHECKOUT, orchestrator
+from tests.cutting_proxy import CuttingProxy
 from tests.merchant_end import MerchantEnd
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.sandbox_process import SandboxProcess
-from tests.service import SECOND, Bench, Clock, new_user, pdf
+from tests.service import SECOND, Bench, Clock, new_user, pdf, web_of
 from tests.waiting import until
 
 __all__ = ["postgres_server"]
@@ -283,6 +285,76 @@ def test_a_connection_that_ends_before_the_commit_is_no_success(
     with pytest.raises(StoreUnavailable):
         shared_bench.service.driver.write(write)
     assert shared_bench.context.store.onboarding_of_signup("msg-lost") is None, "it connects again"
+
+
+@pytest.fixture
+def far_bench(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[tuple[Bench, CuttingProxy]]:
+    """A service that reaches its database through a proxy."""
+    proxy = CuttingProxy(postgres_server.port)
+    url = postgres_server.new_database().replace(str(postgres_server.port), str(proxy.port))
+    made = bench_over(postgres_server, tmp_path, ORCHESTRATOR_DATABASE_URL=url)
+    yield made, proxy
+    made.close()
+    proxy.close()
+
+
+@pytest.mark.parametrize("passed", [False, True], ids=["the commit never arrived", "the commit was done"])
+def test_a_connection_that_is_lost_at_the_commit_is_no_success_and_who_asks_again_finds_out(
+    far_bench: tuple[Bench, CuttingProxy], passed: bool
+) -> None:
+    bench, proxy = far_bench
+    context = bench.context
+    data = signup.checked_signup(context, new_user())
+    proxy.cut(b"COMMIT", passed=passed)
+    with pytest.raises(StoreUnavailable):
+        signup.sign_up(context, data, "hook", "msg-1")
+    assert proxy.cuts == 1
+    stored = until(lambda: [found] if (found := context.store.onboarding_of_signup("msg-1")) or not passed else None)
+    assert (stored[0] is not None) == passed
+    row, created = signup.sign_up(context, data, "hook", "msg-1")
+    assert created is not passed
+    assert stored[0] in (None, row)
+    assert sum(context.store.counts().values()) == 1
+
+    row = bench.submitted()
+    (claim,) = [claim for claim in bench.claim() if claim.onboarding.id == row.id]
+    proxy.cut(b"COMMIT", passed=passed)
+    with pytest.raises(StoreUnavailable):
+        apply(context, row.id, counted, held=Held(claim.lease))
+    again = pytest.raises(LeaseLost) if passed else nullcontext()
+    with again:  # a step whose outcome is stored has no lease any more, and is not stored a second time
+        apply(context, row.id, counted, held=Held(claim.lease))
+    assert bench.row(row).share_losses == 1
+    assert list(audit.faults(context)) == []
+
+
+def test_a_connection_that_is_lost_while_a_webhook_is_stored_gives_503_and_the_webhook_counts_once(
+    far_bench: tuple[Bench, CuttingProxy],
+) -> None:
+    bench, proxy = far_bench
+    row = bench.shared_on_paper()
+    sent = bench.webhook(row, "PROCESS")
+    path = f"/callbacks/oslpay/{bench.callback_secret(row)}"
+    with web_of(bench) as web:
+        proxy.cut(b"COMMIT", passed=True)
+        answers = [web.anyone("POST", path, headers=sent.headers, data=sent.body).status_code for _ in range(2)]
+    assert answers == [503, 200]
+    ((verdict, seen),) = [(callback.verdict.value, callback.seen) for callback in bench.callbacks(row)]
+    assert (verdict, seen) == ("applied", 2)
+
+
+def test_a_machine_whose_clock_is_behind_the_servers_goes_on_with_what_others_left(shared_bench: Bench) -> None:
+    """Leases end by the server's clock, so that is the one by which a worker looks for work."""
+    row = shared_bench.submitted()
+    assert len(shared_bench.claim()) == 1
+    with shared_bench.connected() as database:
+        database.execute("update onboardings set lease_until = ?", (shared_bench.clock() - 1,))
+    late = shared_bench.open().context
+    late = replace(late, now_ms=lambda: shared_bench.clock() - 600 * SECOND)
+    due = advance.next_due(late)
+    assert due is not None
+    assert due <= late.now_ms()
+    assert [claim.onboarding.id for claim in advance.claim(late, {**dict.fromkeys(Lane, 8)})] == [row.id]
 
 
 def test_a_server_that_dies_in_the_middle_loses_nothing_that_was_acknowledged(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +39,7 @@ def left_under(bench: Bench, key: str) -> list[str]:
     """Every value in the database and every document that this key sealed."""
     beginning = sealed_by(key)
     found = []
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
             cursor = database.execute(f"select * from {table}")
             names = [column[0] for column in cursor.description]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -1023,7 +1021,7 @@ def test_a_refusal_parks_the_user_with_words_that_quote_none_of_their_data(
     assert "step_failed" in lines.text
     for value in secret:
         assert value.casefold() not in told.casefold().replace(row.id.casefold(), "")
-    with closing(sqlite3.connect(played.database)) as database:
+    with played.connected() as database:
         dump = "\n".join(database.iterdump())
     for value in secret:
         assert value == row.merchant_user_id or value not in dump

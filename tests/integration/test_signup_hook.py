@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +41,7 @@ def hook(web: Web, body: bytes, **how: Any) -> requests.Response:
 
 
 def stored(bench: Bench) -> int:
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         return int(database.execute("select count(*) from onboardings").fetchone()[0])
 
 

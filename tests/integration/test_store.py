@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from orchestrator.errors import Conflict, OrchestratorError, StoreUnavailable
@@ -32,6 +33,7 @@ from orchestrator.records import (
 from orchestrator.store import Change, LeaseLost, SqliteDriver, Store
 from orchestrator.store.driver import Duplicate
 from orchestrator.store.store import Held
+from tests.databases import Plain
 from tests.service import SECOND, Bench
 
 TABLES = ("onboardings", "transitions", "callbacks", "callback_tokens", "deliveries", "documents", "signups", "links")
@@ -39,7 +41,7 @@ TABLES = ("onboardings", "transitions", "callbacks", "callback_tokens", "deliver
 
 def counted(bench: Bench) -> dict[str, int]:
     """How many rows each table has."""
-    with closing(sqlite3.connect(bench.database)) as database:
+    with bench.connected() as database:
         return {table: database.execute(f"select count(*) from {table}").fetchone()[0] for table in TABLES}
 
 
@@ -108,6 +110,7 @@ def test_an_unmigrated_database_says_what_is_pending(tmp_path: Path) -> None:
     driver.close()
 
 
+@pytest.mark.sqlite
 def test_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> None:
     umask = os.umask(0)
     try:
@@ -123,6 +126,7 @@ def test_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> N
     bench.close()
 
 
+@pytest.mark.sqlite
 def test_it_is_in_wal_mode_and_flushes_every_commit(bench: Bench) -> None:
     def pragma(session: Any) -> tuple[Any, ...]:
         database = session._database
@@ -415,6 +419,7 @@ def test_a_file_that_is_repaired_works_without_a_restart(tmp_path: Path) -> None
     driver.close()
 
 
+@pytest.mark.sqlite
 def test_pages_that_were_overwritten_are_one_exception(bench: Bench) -> None:
     row = bench.sign_up()
     bench.service.driver.close()
@@ -445,6 +450,7 @@ def test_pages_that_were_overwritten_are_one_exception(bench: Bench) -> None:
     assert bench.open().context.store.commit(Change(row, row)), "put back from a copy it is as it was"
 
 
+@pytest.mark.sqlite
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_file_that_may_not_be_written_is_one_exception(bench: Bench) -> None:
     bench.service.driver.close()
@@ -453,6 +459,7 @@ def test_a_file_that_may_not_be_written_is_one_exception(bench: Bench) -> None:
         bench.context.schedule.check_writable()
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_acknowledges_nothing_and_is_survived(bench: Bench) -> None:
     row = bench.sign_up()
 
@@ -473,13 +480,18 @@ def test_a_full_disk_acknowledges_nothing_and_is_survived(bench: Bench) -> None:
 # Types and references ------------------------------------------------------------------------------------------------
 
 
+def refuse(bench: Bench, column: str, value: Any) -> None:
+    row = bench.sign_up()
+    with bench.connected() as database:
+        database.execute("update onboardings set lane = null, due_at = null, claim = null, claim_callback = null")
+    with pytest.raises((sqlite3.IntegrityError, psycopg.Error)), bench.connected() as database:
+        database.execute(f"update onboardings set {column} = ? where id = ?", (value, row.id))
+
+
 @pytest.mark.parametrize(
     ("column", "value"),
     [
         ("created_at", "soon"),
-        ("created_at", 1.5),
-        ("profile_sealed", "a text"),
-        ("merchant_user_id", b"bytes"),
         ("merchant_user_id", None),
         ("state", "nowhere"),
         ("round", 0),
@@ -492,13 +504,20 @@ def test_a_full_disk_acknowledges_nothing_and_is_survived(bench: Bench) -> None:
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(bench: Bench, column: str, value: Any) -> None:
-    row = bench.sign_up()
-    with closing(sqlite3.connect(bench.database)) as database:
-        database.execute("update onboardings set lane = null, due_at = null, claim = null, claim_callback = null")
-        with pytest.raises(sqlite3.IntegrityError):
-            database.execute(f"update onboardings set {column} = ? where id = ?", (value, row.id))
+    refuse(bench, column, value)
 
 
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("column", "value"), [("created_at", 1.5), ("profile_sealed", "a text"), ("merchant_user_id", b"b")]
+)
+def test_a_value_of_another_type_is_refused_although_sqlite_would_take_it(
+    bench: Bench, column: str, value: Any
+) -> None:
+    refuse(bench, column, value)
+
+
+@pytest.mark.sqlite
 def test_every_table_is_strict(bench: Bench) -> None:
     with closing(sqlite3.connect(bench.database)) as database:
         tables = database.execute(
@@ -509,6 +528,12 @@ def test_every_table_is_strict(bench: Bench) -> None:
     assert [name for name, strict in tables if not strict] == []
 
 
+def delete_all(database: Plain) -> None:
+    if isinstance(database, sqlite3.Connection):
+        database.execute("pragma foreign_keys = on")
+    database.execute("delete from onboardings")
+
+
 def test_what_belongs_to_an_onboarding_needs_one(bench: Bench) -> None:
     row = bench.sign_up()
     nobody = replace(row, id="onb_nobody")
@@ -516,10 +541,8 @@ def test_what_belongs_to_an_onboarding_needs_one(bench: Bench) -> None:
     for name in ("transitions", "deliveries", "callbacks", "callback_token", "document"):
         with pytest.raises(Exception, match=r"(?i)foreign key"):
             bench.context.store.commit(Change(row, row, **{name: getattr(parts, name)}))
-    with closing(sqlite3.connect(bench.database)) as database:
-        database.execute("pragma foreign_keys = on")
-        with pytest.raises(sqlite3.IntegrityError):
-            database.execute("delete from onboardings")
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)), bench.connected() as database:
+        delete_all(database)
 
 
 # Finding -------------------------------------------------------------------------------------------------------------
