@@ -59,6 +59,7 @@ def test_the_wheel_holds_what_the_tree_holds_and_nothing_else(shop: dict[str, Pa
         metadata = wheel.read(f"{info}/METADATA").decode()
 
     assert {name for name in held if not name.startswith(info)} == tree - {"orchestrator/templates"} | pages
+    assert {name[:-2] + "mo" for name in tree if name.endswith(".po")} <= held, "run `make translations`"
     assert {Path(name).suffix for name in tree | pages} >= {".py", ".html", ".css", ".sql", ".toml", ".typed"}
     assert licence.startswith("MIT License")
     assert "License-Expression: MIT" in metadata

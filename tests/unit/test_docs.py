@@ -58,6 +58,8 @@ def test_a_link_leads_to_a_file_and_a_heading_that_are_there(name: str, link: st
     target = (ROOT / name).parent / path if path else ROOT / name
 
     assert target.exists(), f"{name} links to {link}"
+    if name.startswith("docs/"):
+        assert (ROOT / "docs") in target.resolve().parents, f"{name} links to {link}, which is no page of the site"
     if anchor:
         assert anchor in _anchors(target.read_text("utf-8")), f"{name} links to {link}"
 
