@@ -533,14 +533,15 @@ select * from onboardings where state = :state and updated_at >= :since and upda
     and (updated_at, id) > (:at, :id) order by updated_at asc, id asc limit :limit;
 
 -- name: page_of_verdict
--- Onboardings by their newest callback of a verdict; a bounded number of callbacks is looked through.
+-- Onboardings by their newest callback of a verdict; a bounded number of callbacks is looked through. (`|| ''` keeps
+-- the planner from reading all of a verdict where it should read those of one onboarding.)
 select o.*, c.received_at as came_at, c.id as came_id from (
     select id, onboarding_id, received_at from callbacks where verdict = :verdict and onboarding_id is not null
     and received_at >= :since and received_at <= :until and (received_at, id) < (:at, :id)
     order by received_at desc, id desc limit :looked) c
 join onboardings o on o.id = c.onboarding_id
 where (cast(:state as text) is null or o.state = :state) and not exists (
-    select 1 from callbacks d where d.onboarding_id = c.onboarding_id and d.verdict = :verdict
+    select 1 from callbacks d where d.onboarding_id = c.onboarding_id and d.verdict || '' = :verdict
     and (d.received_at, d.id) > (c.received_at, c.id))
 order by c.received_at desc, c.id desc limit :limit;
 

@@ -10,7 +10,7 @@ from orchestrator.records import Delivery, Lane, Onboarding, Verdict
 from orchestrator.store import rows
 from orchestrator.store.driver import Driver, Row
 
-LOOKED_THROUGH = 5_000
+LOOKED_THROUGH = 2_000
 """Webhooks of one verdict that one page looks through at most, when a state is asked for as well."""
 _EARLIEST, _LATEST = (0, ""), (1 << 62, "~")
 _PLACE = {"came_at", "came_id"}

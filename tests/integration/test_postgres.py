@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnavailable, Unauthenticated
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import advance, audit, collect, operate, retain, signup
+from orchestrator.onboarding import advance, audit, collect, listing, operate, receive, retain, signup
 from orchestrator.onboarding.apply import Step, apply
-from orchestrator.records import DeliveryStatus, Lane, Onboarding
+from orchestrator.onboarding.overview import overview
+from orchestrator.records import DeliveryStatus, Lane, Onboarding, Verdict
 from orchestrator.store import Change, LeaseLost
 from orchestrator.store.store import Held
 from tests.command_line import CHECKOUT, orchestrator
@@ -430,3 +431,29 @@ def test_stories_go_to_their_ends_over_postgresql(
     collect.put_document(bench.context, bench.sign_up().id, "selfie", pdf("another"), "test")
     assert orchestrator(bench.environ(), tmp_path, "audit", "verify").stdout == "every chain is whole\n"
     bench.close()
+
+
+def test_lists_and_the_flow_are_the_same_as_with_sqlite(shared_bench: Bench) -> None:
+    context = shared_bench.context
+    made = [shared_bench.sign_up() for _ in range(5)]
+    operate.cancel(context, made[2].id, "operator:olga")
+    for order, expected in {"newest": made[::-1], "oldest": made}.items():
+        found = listing.every(context, listing.Wanted(order=order), by_email=False)
+        assert sorted(row.id for row in found) == sorted(row.id for row in expected)
+    changed = listing.page(context, listing.Wanted(order="changed"), "", 2, by_email=False)
+    assert (changed[0][0].id, len(changed[0])) == (made[2].id, 2)
+    assert changed[1] is not None
+    assert len(listing.page(context, listing.Wanted(order="changed"), changed[1], 9, by_email=False)[0]) == 3
+    shared = shared_bench.shared_on_paper()
+    sent = shared_bench.webhook(shared, "PASS", timestamp=shared_bench.clock() - 1)
+    body = sent.body.replace(b"9001", b"9002")
+    with pytest.raises(Unauthenticated):
+        receive.receive(context, shared_bench.callback_secret(shared), sent.headers, body)
+    for state, number in ((None, 1), (State.AWAITING_CALLBACK, 1), (State.APPROVED, 0)):
+        asked = listing.Wanted(verdict=Verdict.FORGED, state=state)
+        assert len(list(listing.every(context, asked, by_email=False))) == number
+    seen = overview(context)
+    assert (seen.hours[-1].began, seen.days[-1].began) == (6, 6)
+    assert seen.counts[State.CANCELLED] == 1
+    context.status.forget_hours(shared_bench.clock() + 1)
+    assert context.status.flow("hour", 0) == {}
