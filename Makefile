@@ -10,10 +10,10 @@ LOCK := requirements-dev.lock
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' \
 	$(if $(UPGRADE),--upgrade)
 
-.PHONY: help demo test check format docs site lock soak bench clean
+.PHONY: help demo test check format docs site lock screenshots soak bench clean
 
 help: ## What there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/orchestrator: pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
@@ -50,6 +50,9 @@ lock: $(BIN)/pytest ## Write the lock files for pyproject.toml; UPGRADE=1 takes 
 
 site: $(BIN)/pytest ## Build the documentation as pages, in build/site; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+screenshots: $(BIN)/pytest ## Take the pictures of the pages in docs/images; needs Chromium
+	$(BIN)/python -m tests.make_screenshots
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s

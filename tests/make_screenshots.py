@@ -21,7 +21,7 @@ from tests.pages_server import PROFILE, Clock, Pages, pages_server, put_document
 CHROMIUM = "/usr/bin/chromium"
 DOCS = Path("docs/images")
 WIDTHS = {"phone": 360, "desk": 1280}
-_MINUTE = 60_000
+_MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
 _STORY = (
     (State.APPROVED, "shop-48201"),
     (State.EXPIRED, "shop-48355"),
@@ -59,15 +59,29 @@ def seed(pages: Pages) -> None:
     context.schedule.beat("worker", pages.clock.ms - 2_000, 0)
 
 
+def history(pages: Pages) -> None:
+    """A month of users before the others, most of them approved, ever more of them."""
+    end = pages.clock.ms
+    for number in range(90):
+        ago = int(29 * _DAY * (1 - (number / 90) ** 0.7)) + (number % 9) * _HOUR
+        pages.clock.ms = end - ago
+        row = pages.in_state(State.AWAITING_CALLBACK, f"shop-{47_900 + number}")
+        pages.clock.ms += (2 + number * number % 173) * _MINUTE
+        pages.happen(row.id, Event.CALLBACK_FINAL_REJECT if number % 8 == 5 else Event.CALLBACK_PASS)
+        pages.happen(row.id, Event.CONFIRMED_FINAL_REJECT if number % 8 == 5 else Event.CONFIRMED_PASS)
+    pages.clock.ms = end
+
+
 def targets(pages: Pages) -> Iterator[tuple[str, str, bool]]:
     """Name, path, and whether it is taken signed in."""
     yield "login", "/login", False
-    yield "status", "/status", True
-    yield "status-empty", "/status?q=nobody&state=approved", True
+    yield "overview", "/status", True
+    yield "list", "/status/onboardings", True
+    yield "list-empty", "/status/onboardings?q=nobody&state=approved", True
     for state, name in _STORY:
         row = pages.context.store.newest_onboarding(name)
         assert row
-        if name in ("shop-48436", "shop-48415", "shop-48452"):
+        if name in ("shop-48436", "shop-48415", "shop-48452", "shop-48447", "shop-48440"):
             yield f"one-{state}", f"/status/onboardings/{row.id}", True
         if name in ("shop-48452", "shop-48402", "shop-48440", "shop-48441", "shop-48355"):
             yield f"user-{state}", pages.link(row.id), False
@@ -106,6 +120,7 @@ def main() -> None:
     """Take the documentation's pictures, or all into a folder."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as place, pages_server(Path(place), Clock()) as pages, sync_playwright() as play:
+        history(pages)
         seed(pages)
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
@@ -127,13 +142,24 @@ def main() -> None:
 
 
 def documentation(page: Page, pages: Pages, suffix: str) -> None:
-    """The status list at a desk, the end user's form on a phone."""
+    """The operators' pages at a desk, the overview and the end user's form on a phone."""
     if suffix == "desk":
         sign_in(page, pages)
-        page.goto(f"{pages.url}/status")
-        page.screenshot(path=DOCS / "status.png", full_page=True)
-        smaller(DOCS / "status.png")
+        parked = pages.context.store.newest_onboarding("shop-48436")
+        assert parked
+        for name, path in (
+            ("status", "/status"),
+            ("list", "/status/onboardings"),
+            ("onboarding", f"/status/onboardings/{parked.id}"),
+        ):
+            page.goto(pages.url + path)
+            page.screenshot(path=DOCS / f"{name}.png", full_page=name != "list")
+            smaller(DOCS / f"{name}.png")
     else:
+        sign_in(page, pages)
+        page.goto(f"{pages.url}/status")
+        page.screenshot(path=DOCS / "status-phone.png")
+        smaller(DOCS / "status-phone.png")
         row = pages.sign_up("shop-48999", profile={"firstName": "Ana", "nationality": "HKG"})
         page.goto(pages.url + pages.link(row.id))
         page.screenshot(path=DOCS / "upload.png")

@@ -163,9 +163,12 @@ class Pages:
         if event is Event.GAVE_UP:
             error = ProviderError("osl", Kind.REFUSED, "00002", words="the document of Quillfeather is blurred")
             step.setdefault("failure", Failure(error))
+            step.setdefault("detail", str(error))
         if event in _CALLBACKS:
             callback = self._callback(onboarding_id, _CALLBACKS[event])
             step |= {"callbacks": [callback], "claim_callback": callback.id}
+        if event is Event.UPLOADED:
+            step.setdefault("changes", {"changed": False})
         if event is Event.SHARE_INTENDED:
             step.setdefault("changes", {"share_sent_at": self.clock.ms})
         if event is Event.SHARED:

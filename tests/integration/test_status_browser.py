@@ -168,7 +168,7 @@ def test_everything_works_without_scripts(open_browser: OpenBrowser, pages: Page
     expect(page.get_by_role("heading", level=1)).to_have_text("Retry: 1 of 2 done")
     expect(page.get_by_role("row", name="n-2")).to_contain_text("documents.selfie")
     page.get_by_role("link", name="n-2").click()
-    expect(page.get_by_role("region", name="What now")).to_contain_text("OSL Pay did not take it")
+    expect(page.get_by_role("region", name="What now")).to_contain_text("OSL Pay refused what it was sent (00002)")
     page.locator("summary", has_text="Cancel…").click()
     page.get_by_role("button", name="Cancel this onboarding").click()
     expect(page.get_by_role("status")).to_have_text("The onboarding was cancelled.")

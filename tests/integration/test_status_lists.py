@@ -162,7 +162,7 @@ def test_several_are_retried_or_cancelled_and_each_says_what_became_of_it(pages:
     assert "documents.selfie" in text
     assert "u-approved Not done Approved This is not possible while the onboarding is approved." in text
     assert "onb_unknown Not done" in text
-    assert [pages.state(row.id) for row in (ready, lacking)] == [State.UPLOADING, State.NEEDS_ATTENTION]
+    assert [pages.state(row.id) for row in (ready, lacking)] == [State.SHARING, State.NEEDS_ATTENTION]
     assert look.transitions(pages.context, ready)[-1].actor == "operator:olga"
 
     again = visible(browser.act(LIST, LIST, action="cancel", id=[ready.id, lacking.id]).text)
