@@ -23,6 +23,7 @@ from sqlite_utils import Database, Migrations
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.driver import BEING_COPIED, BUSY, Duplicate, Row, check_open, migrations, statements
 from orchestrator.store.presence import Presence
+from orchestrator.store.sqlite_faults import translated
 from orchestrator.store.sqlite_whole import SqliteWhole
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ class SqliteDriver:
         """See Driver.open."""
         if self._opened:
             return
-        with _translated():
+        with translated():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._presence.share():
                 raise StoreUnavailable(BEING_COPIED)
@@ -95,7 +96,7 @@ class SqliteDriver:
     @contextmanager
     def alone(self) -> Iterator[SqliteWhole]:
         """See Driver.alone."""
-        with _translated():
+        with translated():
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._presence.alone():
                 raise StoreUnavailable(BUSY)
@@ -110,7 +111,7 @@ class SqliteDriver:
     def read(self, work: Callable[[_Session], T]) -> T:
         """See Driver.read."""
         database = self._reader()
-        with _translated():
+        with translated():
             database.conn.execute("begin")
             try:
                 return work(_Session(database))
@@ -120,7 +121,7 @@ class SqliteDriver:
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         """See Driver.rows: a statement alone has a snapshot of its own."""
         database = self._reader()
-        with _translated():
+        with translated():
             return _Session(database).rows(name, **parameters)
 
     def write(self, work: Callable[[_Session], T]) -> T:
@@ -138,7 +139,7 @@ class SqliteDriver:
     def migrate(self) -> list[str]:
         """See Driver.migrate."""
         self.open()
-        with _translated():
+        with translated():
             turnstile = _Turnstile(self._path)
             try:
                 with turnstile.turn():
@@ -159,13 +160,13 @@ class SqliteDriver:
 
     def pending_migrations(self) -> list[str]:
         """See Driver.pending_migrations."""
-        with _translated():
+        with translated():
             return [migration.name for migration in _known_migrations().pending(self._reader())]
 
     def backup(self, target: Path) -> None:
         """See Driver.backup."""
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        with _translated():
+        with translated():
             copy = sqlite3.connect(target)
             try:
                 self._reader().conn.backup(copy)
@@ -177,7 +178,7 @@ class SqliteDriver:
         self.open()
         turnstile = _Turnstile(self._path)
         try:
-            with _translated(), turnstile.turn():
+            with translated(), turnstile.turn():
                 database, copy = self._open(), sqlite3.connect(source)
                 try:
                     copy.backup(database.conn)
@@ -204,7 +205,7 @@ class SqliteDriver:
         database: Database | None = getattr(self._local, "database", None)
         if database is None:
             self.open()
-            with _translated():
+            with translated():
                 database = self._open()
             self._local.database = database
             self._readers.append(database)
@@ -224,7 +225,7 @@ class SqliteDriver:
         writer: _Writer | None = None
         while (group := self._next_group()) is not None:
             try:
-                with _translated():
+                with translated():
                     writer = writer or _Writer(self._open(), _Turnstile(self._path))
                     writer.commit(group)
             except StoreUnavailable as error:
@@ -376,15 +377,3 @@ def _applying(sql: str) -> Callable[[Database], None]:
                 statement = ""
 
     return apply
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
-        if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
-            raise
-        raise StoreUnavailable(
-            f"the database could not be used ({error}): check the disk's space and the file's permissions"
-        ) from error
