@@ -237,9 +237,10 @@ def test_the_assumptions_are_found() -> None:
 
 @pytest.mark.parametrize("row", _assumed())
 def test_every_assumption_is_on_the_list_before_going_live(row: str) -> None:
-    chapter = GO_LIVE.split("## 4. Check the assumptions")[1].split("\n## ")[0]
+    for page, title in ((GO_LIVE, "## 4. Check the assumptions"), (README, "## Before you go live")):
+        chapter = page.split(title)[1].split("\n## ")[0]
 
-    assert re.search(rf"\b{row}\b", chapter)
+        assert re.search(rf"\b{row}\b", chapter), title
 
 
 def test_every_fact_that_code_names_is_a_row() -> None:
