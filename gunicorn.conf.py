@@ -9,6 +9,7 @@ from orchestrator.config import Config
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 worker_class = "orchestrator.web.gather.GatheringWorker"
+logger_class = "orchestrator.web.server_log.ServerLog"
 workers = 2
 threads = 8
 keepalive = 5

@@ -45,7 +45,8 @@ except OSError as error:
     sys.exit(f"{sys.argv[2]}: {error.strerror}")
 """
 
-_log = logging.getLogger(__name__)
+# Not through `telemetry`: whoever looks after processes imports as little as can be.
+_log = logging.getLogger("orchestrator.supervisor")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Supervisor:
         for child in self._children:
             if child.process is not None and (status := child.process.poll()) is not None:
                 if status == SETTINGS_FAULT and child.starts == 1:
-                    _log.error("%s says that its settings are faulty: everything is stopped", child.command.name)
+                    _log.error("settings_faulty", extra={"child": child.command.name})
                     return SETTINGS_FAULT
                 self._bury(child, child.process.pid, status)
             if child.process is None and self._clock() >= child.restart_at:
@@ -130,7 +131,7 @@ class Supervisor:
         )
         child.started_at = self._clock()
         child.starts += 1
-        _log.info("%s started, pid %d", child.command.name, child.process.pid)
+        _log.info("process_started", extra={"child": child.command.name, "pid": child.process.pid})
 
     def _bury(self, child: _Child, pid: int, status: int) -> None:
         """A child died unasked: note when it starts again, and ask what it left behind to end."""
@@ -142,7 +143,8 @@ class Supervisor:
         if _signal_group(pid, signal.SIGTERM):
             child.left_behind.append(pid)
         child.process = None
-        _log.warning("%s ended with status %d, starts again in %g s", child.command.name, status, pause)
+        again = {"child": child.command.name, "status": status, "again_in_seconds": pause}
+        _log.warning("process_ended", extra=again)
 
     def _seconds_until_restart(self) -> float | None:
         """None when all run: then only a signal matters."""
@@ -158,7 +160,7 @@ class Supervisor:
         while self._alive() and (left := kill_at - self._clock()) > 0:
             self._wait(woken, left)
         for child in self._alive():
-            _log.warning("%s did not end in time and is killed", child.command.name)
+            _log.warning("process_killed", extra={"child": child.command.name})
         for child in self._children:
             groups = child.left_behind + ([child.process.pid] if child.process else [])
             for group in groups:

@@ -14,7 +14,7 @@ from orchestrator.errors import OrchestratorError, StoreUnavailable
 from orchestrator.onboarding import advance, retain
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Delivery, Lane
-from orchestrator.telemetry import logger
+from orchestrator.telemetry import begin, logger
 
 LOOK_EVERY = 0.1
 """Seconds between looks for work that other processes stored."""
@@ -127,6 +127,7 @@ class Worker:
         pool.submit(self._run, kind, step)
 
     def _run(self, kind: str, step: Callable[[], None]) -> None:
+        begin()
         try:
             step()
         except advance.LeaseLost as error:

@@ -12,10 +12,12 @@ from orchestrator import bootstrap
 from orchestrator.cli.wiring import check_migrated
 from orchestrator.config import Config
 from orchestrator.supervisor import Command, Supervisor
+from orchestrator.telemetry import logger
 from orchestrator.worker import Worker
 
 _GUNICORN = (
     *("--worker-class", "orchestrator.web.gather.GatheringWorker"),
+    *("--logger-class", "orchestrator.web.server_log.ServerLog"),
     *("--worker-connections", "1000", "--keep-alive", "5"),
     # What proxies say is believed by ORCHESTRATOR_TRUSTED_PROXIES alone.
     *("--forwarded-allow-ips", ""),
@@ -42,7 +44,7 @@ def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: 
     web = [sys.executable, "-m", "gunicorn", "orchestrator.wsgi:app", "--bind", f"{host}:{port}", *_GUNICORN]
     web += ["--workers", str(web_workers), "--threads", str(threads)]
     worker_command = [sys.executable, "-m", "orchestrator", "worker", "--threads", str(worker_threads)]
-    click.echo(f"serving on http://{host}:{port} (status page: /status)", err=True)
+    logger("supervisor").info("serving", url=f"http://{host}:{port}", status_page=f"http://{host}:{port}/status")
     sys.exit(Supervisor([Command("web", web, environment), Command("worker", worker_command)]).run())
 
 

@@ -18,7 +18,7 @@ from orchestrator.onboarding.work import ACTOR, FRESH, SLOT_SLACK, Work
 from orchestrator.records import Delivery, Lane, Operation
 from orchestrator.store import LeaseLost
 from orchestrator.store.schedule import Claim, Terms
-from orchestrator.telemetry import logger
+from orchestrator.telemetry import about, logger
 
 __all__ = ["LeaseLost", "advance", "beat", "claim", "claim_deliveries", "deliver", "next_due", "stop"]
 
@@ -54,6 +54,7 @@ def next_due(context: Context) -> int | None:
 def advance(context: Context, claimed: Claim) -> None:
     """Do one step of a claimed row and give it back. Raises LeaseLost when another worker took it over."""
     row = claimed.onboarding
+    about(row.id)
     if row.state is State.UPLOADING:
         _upload(Work(context, claimed, "btse"))
         return
@@ -72,6 +73,7 @@ def advance(context: Context, claimed: Claim) -> None:
 
 def deliver(context: Context, delivery: Delivery) -> None:
     """One try to tell the merchant, and what became of it."""
+    about(delivery.onboarding_id)
     error = None
     if context.merchant is None:
         error = ProviderError("merchant", Kind.TRANSIENT, "no-receiver")
@@ -81,7 +83,7 @@ def deliver(context: Context, delivery: Delivery) -> None:
             measured(context, Operation.NOTIFY, lambda: merchant.send(delivery))
         except ProviderError as failure:
             error = failure
-            logger("worker").info("delivery_failed", delivery=delivery.id, code=failure.code)
+            logger("worker").info("delivery_failed", delivery_id=delivery.id, code=failure.code)
     now = context.now_ms()
     tried = after_try(delivery, error, context.timings.deliveries, now, context.random())
     context.schedule.settle_delivery(tried, delivery.lease or "", now)

@@ -19,6 +19,7 @@ from orchestrator.onboarding.masking import masked
 from orchestrator.records import Callback, CallbackToken, Document, Lane, Onboarding, ShareOutcome, Transition, changed
 from orchestrator.store import Change
 from orchestrator.store.store import Held
+from orchestrator.telemetry import about
 
 _TRIES = 100
 _LANES = {
@@ -81,6 +82,7 @@ def apply(
     `decide` is called again when another writer was faster; it may raise, and then nothing is written.
     Raises Conflict when the machine refuses, LeaseLost when `held` is no longer held, NotFound, StoreUnavailable.
     """
+    about(onboarding_id)
     for _ in range(_TRIES):
         before = context.store.onboarding(onboarding_id)
         if before is None:

@@ -15,6 +15,7 @@ from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.outlook import Circumstances
 from orchestrator.records import Callback, Delivery, Document, Onboarding, Transition
 from orchestrator.seal import plain_hash
+from orchestrator.telemetry import about
 
 WARN_SKEW_MS = 10_000
 
@@ -53,6 +54,7 @@ def find(context: Context, onboarding_id: str) -> Onboarding:
     found = context.store.onboarding(onboarding_id)
     if found is None:
         raise NotFound("there is no such onboarding")
+    about(found.id)
     return found
 
 
@@ -61,6 +63,7 @@ def find_by_any_id(context: Context, text: str) -> Onboarding:
     found = context.store.onboarding(text) or context.store.newest_onboarding(text)
     if found is None:
         raise NotFound("there is no onboarding of this id or merchantUserId")
+    about(found.id)
     return found
 
 
@@ -74,6 +77,7 @@ def find_by_link(context: Context, token: str) -> Onboarding:
         raise NotFound("there is no such link")
     if found.state is State.EXPIRED or found.erased_at is not None:
         raise Gone("the time to use this link is over")
+    about(found.id)
     return found
 
 

@@ -69,7 +69,7 @@ def receive(context: Context, token: str | None, headers: Mapping[str, str], bod
         verdict = _receive_for(context, known.onboarding_id, webhook)
     else:
         verdict = _receive_unaddressed(context, webhook)
-    logger("callbacks").info("callback", verdict=verdict.value, onboarding=known.onboarding_id if known else None)
+    logger("callbacks").info("callback", verdict=verdict.value, onboarding_id=known.onboarding_id if known else None)
     if verdict is Verdict.FORGED:
         raise Unauthenticated("these headers were signed for another body or another user")
     return verdict

@@ -17,6 +17,7 @@ from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.profile import checked_email, checked_merchant_user_id
 from orchestrator.records import Onboarding
 from orchestrator.seal import plain_hash
+from orchestrator.telemetry import about
 
 LONGEST_WEBHOOK_ID = 256
 _TRIES = 20
@@ -77,8 +78,10 @@ def sign_up(context: Context, signup: Signup, actor: str, webhook_id: str | None
     for _ in range(_TRIES):
         existing = _existing(context, signup, webhook_id)
         if existing is not None:
+            about(existing.id)
             return existing, False
         new = _new(context, signup)
+        about(new.id)
         if begin(context, new, actor, webhook_id):
             return context.store.onboarding(new.id) or new, True
     raise StoreUnavailable("this user is signed up too often at the same time: try again")

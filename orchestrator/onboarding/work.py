@@ -87,7 +87,7 @@ class Work:
         `also_secret`: what the provider may quote beside the profile; `changes`: columns to set as well;
         `endless`: the retry horizon does not run.
         """
-        log = logger("worker").bind(onboarding=self.row.id, provider=error.provider, kind=error.kind.value)
+        log = logger("worker").bind(provider=error.provider, kind=error.kind.value)
         log.info("step_failed", code=error.code, state=self.row.state.value)
         failure = Failure(error, also_secret or {})
 

@@ -28,6 +28,7 @@ from requests.structures import CaseInsensitiveDict
 
 from orchestrator.errors import Kind, ProviderError
 from orchestrator.providers.deadline import CALL, Call, DeadlineAdapter, tls_context
+from orchestrator.telemetry import logger
 
 LARGEST_ANSWER = 1_000_000
 _READ_SIZE = 65_536
@@ -45,7 +46,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
 }
 
-log = logging.getLogger(__name__)
+_log = logger("providers")
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Outgoing:
         except _TRANSPORT_FAULTS as error:
             code = _code_of(error, call.sending)
         else:
-            log.debug("%s answered %d in %.3f s", provider, reply.status, time.monotonic() - started)
+            _log.debug("answered", provider=provider, status=reply.status, seconds=round(time.monotonic() - started, 3))
             if len(reply.body) <= self._largest_answer:
                 return reply
             code = "answer-too-large"

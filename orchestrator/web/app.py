@@ -7,13 +7,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-import structlog
 from flask import Flask, Request, Response, current_app, g, render_template, request
 from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from orchestrator import errors
+from orchestrator import errors, telemetry
 from orchestrator.bootstrap import Service
 from orchestrator.onboarding.context import Context
 from orchestrator.telemetry import logger
@@ -52,6 +51,8 @@ _STATUSES: dict[type[errors.OrchestratorError], int] = {
     errors.ProviderError: 502,
 }
 _LARGEST_FORM = 16_500_000
+_QUIET = ("callbacks", "metrics", "watch")
+"""Whose requests come often and have figures, or a line of their own."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -103,6 +104,7 @@ def create_app(service: Service) -> Flask:
         app.register_blueprint(module.blueprint)
     app.register_error_handler(Exception, _answer)
     app.before_request(_identify)
+    app.after_request(_tell)
     app.after_request(_secure)
     app.view_functions["static"] = open_to("anyone: styles, scripts and icon")(app.view_functions["static"])
     app.extensions["openapi"] = openapi.description(app, service.context.profile_rules)
@@ -121,8 +123,8 @@ def _context() -> Context:
 def _identify() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else _context().new_id("req")
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    g.began_at = _context().now_ms()
+    telemetry.begin(request_id=g.request_id)
 
 
 def _secure(response: Response) -> Response:
@@ -135,11 +137,25 @@ def _secure(response: Response) -> Response:
     return response
 
 
+def _tell(response: Response) -> Response:
+    """A line for each request, without anything that it brought: paths and queries can hold tokens and an email."""
+    log = logger("web")
+    tell = log.debug if request.blueprint in _QUIET or request.endpoint == "static" else log.info
+    tell(
+        "request",
+        method=request.method if request.url_rule else None,
+        route=request.url_rule.rule if request.url_rule else None,
+        status=response.status_code,
+        milliseconds=_context().now_ms() - g.began_at,
+    )
+    return response
+
+
 def _answer(error: Exception) -> Response:
     """Any error as problem+json, or as a page for a browser; nothing of the request is echoed."""
     status, detail, extra, headers = _described(error)
     if status >= 500 and not isinstance(error, errors.ProviderError):
-        log = logger("web").bind(path=request.url_rule.rule if request.url_rule else None, kind=type(error).__name__)
+        log = logger("web").bind(route=request.url_rule.rule if request.url_rule else None, kind=type(error).__name__)
         if isinstance(error, errors.OrchestratorError):
             log.error("unavailable", problem=str(error))
         else:
