@@ -27,6 +27,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.onboarding import access
 
 _START_SECONDS = 20.0
+_KEPT = ("PATH", "HOME", "LANG", "PYTHONWARNINGS")
 
 
 class Installation:
@@ -78,7 +79,7 @@ class Installation:
 
     def _spawn(self, *arguments: str) -> None:
         log = (self._folder / f"{arguments[0]}.log").open("wb")
-        environ = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        environ = {name: value for name, value in os.environ.items() if name in _KEPT}
         self._processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "orchestrator", *arguments],
