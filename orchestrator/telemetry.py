@@ -8,20 +8,16 @@ from typing import Any
 
 import structlog
 
-Log = structlog.stdlib.BoundLogger
+Log = structlog.typing.FilteringBoundLogger
 
 
 def configure(level: str, form: str) -> None:
     """Log to standard error. `level`: DEBUG, INFO, WARNING or ERROR; `form`: console or json."""
+    # Not by way of the standard library's loggers, which make every line twice as dear.
     structlog.configure(
-        processors=[
-            *_SHARED,
-            structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
+        processors=[*_SHARED, structlog.processors.format_exc_info, _renderer(form)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     root = logging.getLogger("orchestrator")
     root.handlers = [handler(form)]
@@ -31,14 +27,11 @@ def configure(level: str, form: str) -> None:
 
 def handler(form: str) -> logging.Handler:
     """Writes lines of ours, and those of other software under the name of that software, to standard error."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    )
     made = logging.StreamHandler(sys.stderr)
     made.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder(), _named, structlog.processors.format_exc_info],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(form)],
         )
     )
     return made
@@ -46,8 +39,12 @@ def handler(form: str) -> logging.Handler:
 
 def logger(name: str) -> Log:
     """The logger of one room, e.g. `logger("worker")`."""
-    log: Log = structlog.stdlib.get_logger(f"orchestrator.{name}")
+    log: Log = structlog.get_logger(name)
     return log
+
+
+def _renderer(form: str) -> Any:
+    return structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
 
 
 def begin(**ids: str) -> None:

@@ -60,12 +60,13 @@ class Worker:
             while not self._stopping.is_set():
                 try:
                     beat_at = self._beat(pool, beat_at)
-                    claimed = self._claim(pool)
+                    wait = self._claim(pool)
                 except StoreUnavailable as error:
                     self._log.error("store_unavailable", problem=str(error))
                     self._stopping.wait(_PAUSE_AFTER_FAULT)
                 else:
-                    self._rest(claimed)
+                    # A thread that is free again ends it.
+                    self._idle.wait(wait)
         try:
             advance.stop(self._context, self._id)
         except StoreUnavailable as error:
@@ -85,13 +86,15 @@ class Worker:
             self._start(pool, _CHORES, self._do_chores)
         return now
 
-    def _claim(self, pool: ThreadPoolExecutor) -> bool:
-        """Claim what there is room for and start on it; whether there was any."""
+    def _claim(self, pool: ThreadPoolExecutor) -> float:
+        """Claim what there is room for and start on it; seconds until there can be more."""
         self._idle.clear()
         room = self._room()
-        due = advance.next_due(self._context)
-        if due is None or due > self._context.now_ms() or not any(room.values()):
-            return False
+        due = advance.next_due(self._context) if any(room.values()) else None
+        if due is None:
+            return LOOK_EVERY
+        if (ahead := due - self._context.now_ms()) > 0:
+            return min(LOOK_EVERY, ahead / 1000)
         started = 0
         for delivery in self._claim_deliveries(room):
             self._start(pool, _DELIVERIES, partial(self._deliver, delivery))
@@ -100,7 +103,8 @@ class Worker:
         for claim in advance.claim(self._context, lanes):
             self._start(pool, claim.lane, partial(advance.advance, self._context, claim))
             started += 1
-        return bool(started)
+        # What is due and could not be claimed waits for a thread or a slot: no need to look at once again.
+        return 0.0 if started else LOOK_EVERY / 5
 
     def _claim_deliveries(self, room: dict[str, int]) -> list[Delivery]:
         limit = min(room[_DELIVERIES], self._free())
@@ -148,19 +152,6 @@ class Worker:
         purged = retain.purge_daily(self._context)
         if purged is not None:
             self._log.info("purged", documents=purged.documents, profiles=purged.profiles, strays=purged.strays)
-
-    def _rest(self, claimed: bool) -> None:
-        """Until something can be due, a thread is free, or it is time to look what others stored."""
-        if claimed:
-            return
-        due = advance.next_due(self._context)
-        if due is None:
-            wait = LOOK_EVERY
-        else:
-            ahead = (due - self._context.now_ms()) / 1000
-            # What is due and could not be claimed waits for a thread or a slot: no need to look at once again.
-            wait = min(LOOK_EVERY, ahead) if ahead > 0 else LOOK_EVERY / 5
-        self._idle.wait(wait)
 
 
 def _where(error: BaseException) -> str:
