@@ -11,6 +11,7 @@ import random
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from PIL import Image
 
@@ -32,21 +33,20 @@ class Client:
 
     def begin(self, numbers: Iterable[int]) -> sending.Sent:
         """Sign up, document and submit all of these users."""
-        picture = _picture()
-        return sending.converse(self.port, (self._user(number, picture) for number in numbers), CONNECTIONS)
+        content = picture()
+        return sending.converse(self.port, (self._user(number, content) for number in numbers), CONNECTIONS)
 
-    def _user(self, number: int, picture: bytes) -> Conversation:
+    def _user(self, number: int, content: bytes) -> Conversation:
         profile = {**stored.PROFILE, "shareToken": f"share-{number}"}
         data = {"merchantUserId": f"job-{number}", "email": f"job-{number}@example.com", "profile": profile}
         status, answer = yield self._request("POST", "onboardings", json.dumps(data).encode())
-        _expect(201, status, answer)
-        onboarding_id = json.loads(answer)["id"]
+        onboarding_id = json.loads(expect(201, status, answer))["id"]
         for kind in DOCUMENTS:
             path = f"onboardings/{onboarding_id}/documents/{kind}"
-            status, answer = yield self._request("PUT", path, picture, "image/jpeg")
-            _expect(200, status, answer)
+            status, answer = yield self._request("PUT", path, content, "image/jpeg")
+            expect(200, status, answer)
         status, answer = yield self._request("POST", f"onboardings/{onboarding_id}/submit")
-        _expect(202, status, answer)
+        expect(202, status, answer)
 
     def _request(self, method: str, path: str, body: bytes = b"", media_type: str = "application/json") -> bytes:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": media_type}
@@ -78,13 +78,16 @@ def run_stub(processes: Processes, port: int, settings: Settings) -> subprocess.
     return process
 
 
-def _picture() -> bytes:
-    """A JPEG of 100 kB: pictures do not become smaller, so the rest is what a camera notes behind it."""
+@cache
+def picture(size: int = _BYTES) -> bytes:
+    """A JPEG of so many bytes: a small picture, and something behind it."""
     stream = io.BytesIO()
-    Image.effect_noise((200, 200), 60).save(stream, "JPEG", quality=90)
-    return stream.getvalue() + random.Random(1).randbytes(_BYTES - stream.tell())
+    Image.effect_noise((64, 64), 60).save(stream, "JPEG", quality=90)
+    return stream.getvalue() + random.Random(1).randbytes(size - stream.tell())
 
 
-def _expect(wanted: int, status: int, answer: bytes) -> None:
+def expect(wanted: int, status: int, answer: bytes) -> bytes:
+    """The answer, if it has the status that is wanted."""
     if status != wanted:
         raise RuntimeError(f"{status} in place of {wanted}: {answer[:300]!r}")
+    return answer

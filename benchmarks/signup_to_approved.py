@@ -1,45 +1,41 @@
 """How long a user takes from the signup hook to approved, on the sandbox.
 
-`python -m benchmarks.signup_to_approved` prints a table and writes `benchmarks/signup_to_approved.json`. Users of the
-story `early` follow each other, one at a time: its one webhook comes with the share, so that what is measured is the
-service and not the sandbox's pauses. Two documents are sent over the API in between.
+Users of the story `early` follow each other, one at a time: its one webhook comes with the share, so that what is
+measured is the service and not the sandbox's pauses. Two documents are sent over the API in between.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from benchmarks.measuring import Goal, percentile, report
 from orchestrator.cli.demo_installation import Installation
 from orchestrator.cli.demo_stories import Player
 
-_RESULT = Path(__file__).with_suffix(".json")
 _LONGEST = 30.0
 
 
-@click.command()
-@click.option("--users", default=50, show_default=True, type=click.IntRange(2, 10_000))
-def main(users: int) -> None:
-    """Run the benchmark."""
+def measure(*, short: bool = False) -> Sequence[Goal]:
+    """Run it and report."""
+    users = 2 if short else 50
     with tempfile.TemporaryDirectory() as folder, Installation(Path(folder)) as installation:
         installation.start()
         player = Player(installation)
         _one(player, 0)
-        times = sorted(_one(player, number) for number in range(1, users + 1))
-    figures = {
+        times = [_one(player, number) for number in range(1, users + 1)]
+    row = {
         "users": users,
-        "p50Ms": round(statistics.median(times)),
-        "p99Ms": round(times[min(users - 1, int(users * 0.99))]),
-        "worstMs": round(times[-1]),
+        "p50 ms": statistics.median(times),
+        "p99 ms": percentile(times, 0.99),
+        "worst ms": max(times),
     }
-    for name, value in figures.items():
-        click.echo(f"{name:<8} {value:>8}")
-    _RESULT.write_text(json.dumps(figures) + "\n", "utf-8")
+    return report("signup_to_approved", "From the signup hook to approved, one user at a time", [row], [])
 
 
 def _one(player: Player, number: int) -> float:
@@ -50,6 +46,13 @@ def _one(player: Player, number: int) -> float:
             return (time.monotonic() - began) * 1000
         time.sleep(0.01)
     raise click.ClickException(f"user {number} did not settle within {_LONGEST:.0f} s")
+
+
+@click.command()
+@click.option("--short", is_flag=True, help="Only to see that it works.")
+def main(short: bool) -> None:
+    """Run this benchmark alone."""
+    measure(short=short)
 
 
 if __name__ == "__main__":

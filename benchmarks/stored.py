@@ -53,18 +53,19 @@ def user_id(number: int) -> str:
     return str(10_000_000 + number)
 
 
-def store_waiting(settings: Settings, count: int, *, whole: int, overdue: int = 0) -> None:
+def store_waiting(settings: Settings, count: int, *, whole: int, overdue: int = 0, named: bool = True) -> None:
     """Store `count` waiting onboardings; the first `overdue` of them are to be asked about now, the rest in hours.
 
-    The first `whole` are as the service would have made them. The rest are copies of the last of these with ids of
-    their own, as long in every column, which is quicker; nothing of them can be opened.
+    The first `whole` are as the service would have made them, and the newest. The rest are copies of one of these with
+    ids of their own, as long in every column, which is quicker; nothing of them can be opened. `named`: OSL Pay's
+    userId is known.
     """
     with settings.service() as service:
         context = service.context
     with closing(_fast(settings)) as connection:
         indexes = _without_indexes(connection)
         connection.execute("begin")
-        made = _made(context, count, min(whole, count), overdue)
+        made = _made(context, min(whole, count), overdue, named)
         while batch := list(islice(made, _BATCH)):
             for table, values in zip(_TABLES, zip(*batch, strict=True), strict=True):
                 names = list(values[0])
@@ -101,7 +102,7 @@ def _copy(connection: sqlite3.Connection, count: int, overdue: int) -> None:
         "onboardings": {
             "id": "i.id",
             "merchant_user_id": f"'waiting-' || {number}",
-            "created_at": "o.created_at + n",
+            "created_at": "o.created_at - :whole - n",
             "email_hash": "lower(hex(randomblob(32)))",
             "link_hash": "lower(hex(randomblob(32)))",
             "osl_user_id": f"cast(10000000 + {number} as text)",
@@ -136,7 +137,7 @@ def _fast(settings: Settings) -> sqlite3.Connection:
     return connection
 
 
-def _made(context: Context, count: int, whole: int, overdue: int) -> Iterator[tuple[dict[str, object], ...]]:
+def _made(context: Context, whole: int, overdue: int, named: bool) -> Iterator[tuple[dict[str, object], ...]]:
     now = context.now_ms()
     template = Onboarding(
         id="",
@@ -160,7 +161,7 @@ def _made(context: Context, count: int, whole: int, overdue: int) -> Iterator[tu
     values = rows.onboarding_values(template)
     for number in range(whole):
         onboarding_id = context.new_id("onb")
-        created = now - count + number
+        created = now - whole + number
         email = f"{name(number)}@example.com"
         identity = {"email": email, "profile": PROFILE}
         link = context.token()
@@ -182,7 +183,7 @@ def _made(context: Context, count: int, whole: int, overdue: int) -> Iterator[tu
                 "link_hash": plain_hash(link),
                 "link_sealed": context.sealer.seal(link.encode(), "onboardings", onboarding_id, "link"),
                 "hash": row.hash,
-                "osl_user_id": user_id(number),
+                "osl_user_id": user_id(number) if named else None,
                 "due_at": due,
                 "step_at": due,
             },

@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import access
-from tests.browser import DESKTOP, PHONE, OpenBrowser, Visitor
+from tests.browser import DESKTOP, LONGEST_PAGE, PHONE, OpenBrowser, Visitor
 from tests.make_screenshots import seed
 from tests.pages_server import PROFILE, Pages, pages_server, put_documents
 
@@ -40,37 +40,35 @@ def path_of(pages: Pages, name: str) -> str:
     return f"{LIST}/{row.id}"
 
 
-def check(visitor: Visitor) -> None:
-    """With every part of the page open."""
-    visitor.page.evaluate("document.querySelectorAll('main details').forEach((part) => { part.open = true })")
+@pytest.mark.parametrize(("screen", "dark"), [(PHONE, False), (DESKTOP, True)], ids=["phone", "desk"])
+def test_axe_finds_nothing_on_any_page_and_nothing_sticks_out(
+    open_browser: OpenBrowser, pages: Pages, screen: dict[str, object], dark: bool
+) -> None:
+    visitor = signed_in(open_browser, pages, screen, dark=dark)
+    ones = [path_of(pages, name) for name in ("shop-48436", "shop-48415", "shop-48452", "shop-48447", "shop-48440")]
+    empty = [f"{LIST}?q=nobody", f"{LIST}?state=approved&verdict=applied&sort=oldest&age=30d", f"{LIST}/onb_none"]
+    for path in ("/status", LIST, *(ones[1:] if dark else ones[:2]), *(empty if dark else empty[:1])):
+        visitor.go(path)
+        visitor.page.evaluate("document.querySelectorAll('main details').forEach((part) => { part.open = true })")
+        visitor.check_accessible()
+        visitor.check_fits()
+    visitor.go(ones[0])
+    visitor.page.get_by_role("button", name="Show personal data").click()
+    expect(visitor.page.get_by_text(PROFILE["lastName"])).to_be_visible()
+    visitor.check_accessible()
+    visitor.check_fits()
+    visitor.go(LIST)
+    visitor.page.get_by_role("checkbox").nth(1).check()
+    visitor.page.get_by_role("button", name="Retry").click()
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Retry: 0 of 1 done")
     visitor.check_accessible()
     visitor.check_fits()
 
 
-def test_axe_finds_nothing_on_a_phone_and_nothing_sticks_out(open_browser: OpenBrowser, pages: Pages) -> None:
-    visitor = signed_in(open_browser, pages, PHONE)
-    for path in ("/status", f"{LIST}?state=nothing", path_of(pages, "shop-48436")):
-        visitor.go(path)
-        check(visitor)
-    visitor.go(LIST)
-    visitor.check_fits()
-    visitor.page.get_by_role("checkbox").nth(1).check()
-    visitor.page.get_by_role("button", name="Retry").click()
-    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("Retry: 0 of 1 done")
-    check(visitor)
-
-
-def test_axe_finds_nothing_at_a_desk_in_the_dark_and_nothing_sticks_out(
-    open_browser: OpenBrowser, pages: Pages
-) -> None:
-    visitor = signed_in(open_browser, pages, dark=True)
-    for path in ("/status", LIST, f"{LIST}?q=nobody&verdict=applied&age=30d", path_of(pages, "shop-48415")):
-        visitor.go(path)
-        check(visitor)
-    visitor.go(path_of(pages, "shop-48447"))
-    visitor.page.get_by_role("button", name="Show personal data").click()
-    expect(visitor.page.get_by_text(PROFILE["lastName"])).to_be_visible()
-    check(visitor)
+def test_every_page_is_light_as_a_browser_weighs_it(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages)
+    for path in ("/status", LIST, path_of(pages, "shop-48436")):
+        assert 10_000 < visitor.weight(path) < LONGEST_PAGE, path
 
 
 def test_times_are_in_the_readers_zone_with_utc_on_hover(open_browser: OpenBrowser, pages: Pages) -> None:

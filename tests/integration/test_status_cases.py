@@ -29,6 +29,7 @@ from tests.browser import OpenBrowser, Visitor
 from tests.command_line import CHECKOUT
 from tests.sandbox_process import SandboxProcess
 from tests.service import HOUR, MINUTE, SECOND, Bench, Clock, sandbox, sandbox_process, served, signed, status_change
+from tests.waiting import until
 
 __all__ = ["sandbox", "sandbox_process"]
 LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
@@ -223,9 +224,10 @@ def test_the_worker_has_stopped(tmp_path: Path, sandbox: SandboxProcess, open_br
             # The page says what to type: that is what is typed.
             typed = now.locator("code", has_text="orchestrator worker").inner_text()
             processes.append(start(bench, typed))
+            until(lambda: bench.state(row) is State.APPROVED)
             the_one_button(now).click()
-            expect(visitor.page.locator(".badges")).to_contain_text("Approved", timeout=60_000)  # by itself
-            expect(now.locator("dt:text-is('Likely cause')")).to_have_count(0)
+            expect(visitor.page.locator(".badges")).to_contain_text("Approved")
+            assert now.locator("dt:text-is('Likely cause')").count() == 0
     finally:
         for process in processes:
             process.terminate()
