@@ -10,7 +10,7 @@ LOCK := requirements-dev.lock
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' \
 	$(if $(UPGRADE),--upgrade)
 
-.PHONY: help demo test check format docs site lock screenshots soak bench clean
+.PHONY: help demo test check format docs translations site lock screenshots soak bench clean
 
 help: ## What there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ site: $(BIN)/pytest ## Build the documentation as pages, in build/site; a link t
 
 screenshots: $(BIN)/pytest ## Take the pictures of the pages in docs/images; needs Chromium
 	$(BIN)/python -m tests.make_screenshots
+
+translations: $(BIN)/pytest ## Bring the catalogs up to date with the pages' words, and compile them
+	mkdir -p build
+	$(BIN)/pybabel -q extract --project kyc-onboarding-orchestrator --msgid-bugs-address "the issues of the project" -F babel.cfg -c Translators: --no-location -w 120 -o build/messages.pot .
+	$(BIN)/pybabel -q update --ignore-obsolete --no-fuzzy-matching --ignore-pot-creation-date -w 120 -i build/messages.pot -d orchestrator/translations
+	$(BIN)/pybabel -q compile --statistics -d orchestrator/translations
 
 soak: $(BIN)/pytest ## What takes too long for each commit
 	$(BIN)/pytest -m soak -s

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from dotenv import dotenv_values
 
+from orchestrator.branding import Logo, color, line, logo_file
 from orchestrator.errors import ConfigurationError, SettingFault
 from orchestrator.setting import (
     Wrong,
@@ -99,6 +100,34 @@ class Config:
         "providers.toml",
         optional=True,
         meaning="overrides of single keys of the shipped dialects.toml",
+    )
+    merchant_name: str | None = setting(
+        "ORCHESTRATOR_MERCHANT_NAME",
+        line(60),
+        "Example Shop",
+        optional=True,
+        meaning="who asks, as end users know you; unset: the page speaks of the company that sent the link",
+    )
+    merchant_logo: Logo | None = setting(
+        "ORCHESTRATOR_MERCHANT_LOGO_FILE",
+        logo_file,
+        "logo.svg",
+        optional=True,
+        meaning="SVG, PNG or JPEG of at most 100 kB at the top of the end user's page; read at start",
+    )
+    accent_color: str | None = setting(
+        "ORCHESTRATOR_ACCENT_COLOR",
+        color,
+        "#0a5f6b",
+        optional=True,
+        meaning="colour of buttons and links on the end user's page; shades that are easy to read are made from it",
+    )
+    support_contact: str | None = setting(
+        "ORCHESTRATOR_SUPPORT_CONTACT",
+        line(200),
+        "help@example.com",
+        optional=True,
+        meaning="whom end users may ask: an email address, a telephone number or a web address",
     )
     trusted_proxies: int = setting(
         "ORCHESTRATOR_TRUSTED_PROXIES",

@@ -85,6 +85,10 @@ def targets(pages: Pages) -> Iterator[tuple[str, str, bool]]:
             yield f"one-{state}", f"/status/onboardings/{row.id}", True
         if name in ("shop-48452", "shop-48402", "shop-48440", "shop-48441", "shop-48355"):
             yield f"user-{state}", pages.link(row.id), False
+        if name == "shop-48452":
+            for screen in ("type", "name", "about", "document", "address", "questions", "front", "selfie", "check"):
+                yield f"user-{screen}", f"{pages.link(row.id)}?step={screen}", False
+                yield f"user-{screen}-zh", f"{pages.link(row.id)}?step={screen}&lang=zh-Hant-TW", False
     yield "unknown", "/u/unknown", False
     yield "forbidden", "/status/onboardings/onb_none", True
 
@@ -161,9 +165,12 @@ def documentation(page: Page, pages: Pages, suffix: str) -> None:
         page.screenshot(path=DOCS / "status-phone.png")
         smaller(DOCS / "status-phone.png")
         row = pages.sign_up("shop-48999", profile={"firstName": "Ana", "nationality": "HKG"})
-        page.goto(pages.url + pages.link(row.id))
-        page.screenshot(path=DOCS / "upload.png")
-        smaller(DOCS / "upload.png")
+        put_documents(pages, row.id, "idFileFront")
+        screens = {"upload": "", "upload-photo": "?step=selfie", "upload-check": "?step=check&lang=zh-Hant-TW"}
+        for name, query in screens.items():
+            page.goto(f"{pages.url}{pages.link(row.id)}{query}")
+            page.screenshot(path=DOCS / f"{name}.png")
+            smaller(DOCS / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ LARGEST_SUM = 10_000_000
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 """For readers: no control characters, and not blank. (What is checked is stricter: whatever cannot be printed.)"""
+PHONE_NUMBER = r"^\+?[0-9][0-9 ()./-]{3,30}$"
 _COUNTRY = {"description": "ISO 3166-1 alpha-3.", "pattern": "^[A-Z]{3}$", "examples": ["HKG"]}
 _DAY = {"format": "date", "examples": ["1990-12-31"]}
 _MOMENT = {
@@ -179,7 +180,7 @@ def _checks(dialect: OslDialect) -> dict[str, list[Callable[[str], Any]]]:
         "idExpiry": [_day],
         "registerTime": [_moment],
         "kycTime": [_moment],
-        "phoneNumber": [validate.Regexp(r"^\+?[0-9][0-9 ()./-]{3,30}$", error="must be a phone number")],
+        "phoneNumber": [validate.Regexp(PHONE_NUMBER, error="must be a phone number")],
     }
 
 

@@ -28,11 +28,13 @@ from orchestrator.web import (
     pages,
     reference,
     session,
-    upload,
+    upload_live,
     watch,
 )
 from orchestrator.web.auth import open_to
+from orchestrator.web.brand import wear
 from orchestrator.web.headers import PAGE_PATHS, SECURITY_HEADERS
+from orchestrator.web.language import PAGE, speak
 from orchestrator.web.problems import problem
 
 _STATUSES: dict[type[errors.OrchestratorError], int] = {
@@ -50,6 +52,7 @@ _STATUSES: dict[type[errors.OrchestratorError], int] = {
     errors.SealBroken: 503,
     errors.ProviderError: 502,
 }
+_MAY_BE_KEPT = ("static", "brand.logo", "brand.colors")
 _LARGEST_FORM = 16_500_000
 _QUIET = ("callbacks", "metrics", "watch")
 """Whose requests come often and have figures, or a line of their own."""
@@ -99,9 +102,11 @@ def create_app(service: Service) -> Flask:
     app.url_map.merge_slashes = False  # another spelling of a path is 404, not a redirect
     for module in (
         *(actions, api, callbacks, hooks, listing, metrics),
-        *(one, pages, reference, session, upload, watch),
+        *(one, pages, reference, session, upload_live, watch),
     ):
         app.register_blueprint(module.blueprint)
+    wear(app, service.config)
+    speak(app)
     app.register_error_handler(Exception, _answer)
     app.before_request(_identify)
     app.after_request(_tell)
@@ -129,7 +134,7 @@ def _identify() -> None:
 
 def _secure(response: Response) -> Response:
     headers = response.headers
-    if request.endpoint != "static" or response.status_code >= 400:
+    if request.endpoint not in _MAY_BE_KEPT or response.status_code >= 400:
         headers["Cache-Control"] = "no-store"
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
@@ -161,7 +166,8 @@ def _answer(error: Exception) -> Response:
         else:
             log.error("crashed", exc_info=_without_values(error))
     if request.path.startswith(PAGE_PATHS) and request.accept_mimetypes.best_match(["text/html"]):
-        response = Response(render_template("message.html", status=status, detail=detail), status)
+        template = "user_message.html" if request.path.startswith(PAGE) else "message.html"
+        response = Response(render_template(template, status=status, detail=detail), status)
     else:
         response = problem(status, detail, **extra)
     response.headers.extend(headers)

@@ -29,7 +29,8 @@ BODY_LIMITS: BodyLimits = (
     (re.compile(rb"[A-Z]+ /callbacks/"), 64 * 1024),
     # One document of 5,000,000 bytes, and the boundaries of a multipart form around it.
     (re.compile(rb"PUT /api/v[0-9]+/onboardings/[^/]+/documents/"), 5_100_000),
-    # The upload page sends the fields and all documents in one form.
+    (re.compile(rb"PUT /u/[^/]+/documents/"), 5_100_000),
+    # Without scripts the end user's page sends files as parts of its forms.
     (re.compile(rb"POST /u/"), 16_500_000),
 )
 """Pattern over `METHOD /decoded/path` → bytes of body allowed; the first that matches counts."""

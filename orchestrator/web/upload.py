@@ -1,9 +1,9 @@
-"""The end user's page: details, documents and submit in one form that works without scripts."""
+"""The end user's page: one screen for each thing, all of which work without scripts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from flask import Blueprint, Response, g, redirect, render_template, request, url_for
@@ -17,9 +17,12 @@ from orchestrator.onboarding.profile import LARGEST_DOCUMENT, PAGE_FIELDS
 from orchestrator.records import Onboarding
 from orchestrator.web import upload_form as form
 from orchestrator.web.auth import open_to, service
+from orchestrator.web.schemas import iso
 from orchestrator.web.session import check_origin
+from orchestrator.web.upload_words import outcome, shows
 
 blueprint = Blueprint("upload", __name__)
+blueprint.add_app_template_filter(iso)
 
 ACTOR = "user"
 _DEVICE_COOKIE = "device"
@@ -31,10 +34,9 @@ Errors = dict[str, str]
 @blueprint.get("/u/<token>")
 @open_to("whoever has the link")
 def show(token: str) -> ResponseReturnValue:
-    """The form, or what became of it. Raises NotFound, Gone."""
+    """The screen `step`, by default the first; after submit what became of it. Raises NotFound, Gone."""
     context = service()
-    row = look.find_by_link(context, token)
-    return _page(context, row, saved=request.args.get("done") == "saved")
+    return _page(context, look.find_by_link(context, token), request.args.get("step", form.START))
 
 
 @blueprint.post("/u/<token>")
@@ -48,33 +50,43 @@ def receive(token: str) -> ResponseReturnValue:
     context = service()
     row = look.find_by_link(context, token)
     _check_names()
+    at = request.args.get("step", form.CHECK)
     if row.state is not State.COLLECTING:
-        return _page(context, row, status=409)
+        return _page(context, row, at, status=409)
     submits = request.form.get("action") == "submit"
     try:
-        errors = _take(context, row.id, submits=submits)
+        errors = _take(context, row.id, at, submits=submits)
     except Conflict:
-        return _page(context, look.find(context, row.id), status=409)
+        return _page(context, look.find(context, row.id), at, status=409)
+    row = look.find(context, row.id)
     if errors:
-        return _page(context, look.find(context, row.id), errors=errors, status=422)
-    return redirect(url_for("upload.show", token=token, done=None if submits else "saved"), 303)
+        return _page(context, row, at, errors=errors, status=422)
+    return redirect(url_for("upload.show", token=token, step=None if submits else _next(context, row, at)), 303)
 
 
-def _take(context: Context, onboarding_id: str, *, submits: bool) -> Errors:
+def _take(context: Context, onboarding_id: str, at: str, *, submits: bool) -> Errors:
     """Keep what is good of the form, and submit when nothing is at fault. Raises Conflict."""
     errors = _keep_details(context, onboarding_id)
     for kind in form.FILES:
         errors |= _keep_file(context, onboarding_id, kind)
-    if not submits:
-        return errors
-    if errors:
-        missing = look.view(context, look.find(context, onboarding_id)).missing
-        return {path: form.still_needed(path) for path in missing} | errors
+    view = look.view(context, look.find(context, onboarding_id))
+    step = next((step for step in form.steps(context, view) if step.name == at), None)
+    lacking = view.missing if submits and errors else step.lacks(view) if step else ()
+    if errors or not submits:
+        return {path: form.still_needed(path) for path in lacking} | errors
     try:
         collect.submit(context, onboarding_id, ACTOR)
     except InvalidInput as error:
         return {path: form.still_needed(path) for path in error.errors}
     return {}
+
+
+def _next(context: Context, row: Onboarding, at: str) -> str:
+    """The screen after `at`: the check for who came from there, and for who is only asked to mend something."""
+    if row.round > 1 or request.args.get("from") == form.CHECK:
+        return form.CHECK
+    view = look.view(context, row)
+    return form.following(form.steps(context, view), at, view)
 
 
 def _keep_details(context: Context, onboarding_id: str) -> Errors:
@@ -90,7 +102,7 @@ def _keep_details(context: Context, onboarding_id: str) -> Errors:
     except InvalidInput as error:
         refused = {path.removeprefix("profile.") for path in error.errors}
         edit({name: text for name, text in given.items() if name not in refused})
-        fixes = {asked.name: asked.fix for part in form.sections(context) for asked in (*part.questions, *part.extra)}
+        fixes = {asked.name: asked.fix for step in form.detail_steps(context) for asked in step.asked}
         return {f"profile.{name}": fixes[name] for name in refused}
     return {}
 
@@ -101,60 +113,54 @@ def _keep_file(context: Context, onboarding_id: str, kind: str) -> Errors:
     if not chosen:
         return {}
     if len(chosen) > 1:
-        return {f"documents.{kind}": form.TWO_FILES}
+        return {f"documents.{kind}": form.two_files()}
     content = chosen[0].stream.read(LARGEST_DOCUMENT + 1)
     try:
         collect.put_document(context, onboarding_id, kind, content, ACTOR)
-    except TooLarge:
-        words = form.TOO_LARGE if len(content) > LARGEST_DOCUMENT else form.TOO_LARGE_TOGETHER
-        return {f"documents.{kind}": words}
-    except UnsupportedDocument:
-        return {f"documents.{kind}": form.NOT_READABLE}
+    except (TooLarge, UnsupportedDocument) as error:
+        return {f"documents.{kind}": why_refused(error, len(content))}
     return {}
 
 
+def why_refused(error: TooLarge | UnsupportedDocument, size: int) -> str:
+    """What the user should do about a file of `size` bytes (or more) that was not taken."""
+    if isinstance(error, UnsupportedDocument):
+        return form.not_readable()
+    return form.too_large() if size > LARGEST_DOCUMENT else form.too_large_together()
+
+
 def _page(
-    context: Context, row: Onboarding, *, errors: Errors | None = None, saved: bool = False, status: int = 200
-) -> Response:
+    context: Context, row: Onboarding, at: str, *, errors: Errors | None = None, status: int = 200
+) -> ResponseReturnValue:
     view = look.view(context, row)
     if row.state is not State.COLLECTING:
-        outcome = form.outcome(row.state)
         reason = view.reason if row.state is State.REJECTED else None
-        return Response(render_template("outcome.html", outcome=outcome, reason=reason), status)
-    there = {document.kind: document for document in view.documents}
+        return Response(render_template("outcome.html", outcome=outcome(row.state), reason=reason), status)
+    steps = form.steps(context, view)
+    names = [step.name for step in steps]
+    if at not in (form.START, form.CHECK, *names):
+        return redirect(url_for("upload.show", token=cast(dict[str, str], request.view_args)["token"]), 303)
+    if at == form.START and row.round > 1:
+        at = form.CHECK
     _device(context)
-    body = render_template(
-        "upload.html",
-        sections=form.sections(context),
-        files=[asked for asked in form.FILE_QUESTIONS if _is_asked(asked.kind, view, [*there, *(errors or ())])],
-        given=view.fields_present,
-        there=there,
-        needed=form.NEEDED,
-        errors=errors or {},
-        labels=_labels(context),
-        typed=request.form,
-        again=row.round > 1,
-        reason=view.reason,
-        saved=saved,
-    )
-    return Response(body, status)
-
-
-def _is_asked(kind: str, view: look.View, spoken_of: Collection[str]) -> bool:
-    """The back side is asked for unless the type of document is known not to need it.
-
-    `spoken_of`: kinds that are there, and paths of errors.
-    """
-    may_be_needed = "idType" not in view.fields_present
-    named = {kind, f"documents.{kind}"} & {*spoken_of, *view.missing}
-    return kind != "idFileBack" or may_be_needed or bool(named)
-
-
-def _labels(context: Context) -> dict[str, str]:
-    """Path → the words that the page has for it."""
-    questions = [asked for part in form.sections(context) for asked in (*part.questions, *part.extra)]
-    details = {f"profile.{asked.name}": asked.label for asked in questions}
-    return details | {f"documents.{asked.kind}": asked.label for asked in form.FILE_QUESTIONS}
+    screens = [form.START, *names, form.CHECK]
+    came_from_check = row.round > 1 or request.args.get("from") == form.CHECK
+    known = {
+        "view": view,
+        "steps": steps,
+        "there": {document.kind: document for document in view.documents},
+        "errors": errors or {},
+        "labels": {path: words for step in steps for path, words in step.labels().items()},
+        "again": row.round > 1,
+        "shows": shows(row),
+        "at": at,
+        "position": screens.index(at),
+        "before": form.CHECK if came_from_check else screens[max(screens.index(at) - 1, 0)],
+        "onwards": form.first_lacking(steps, view),
+    }
+    template = {form.START: "upload_start.html", form.CHECK: "upload_check.html"}.get(at, "upload_step.html")
+    step = next((step for step in steps if step.name == at), None)
+    return Response(render_template(template, step=step, typed=request.form, **known), status)
 
 
 def _check_names() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -128,7 +129,7 @@ def check_page(answer: TestResponse, status: int) -> None:
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "<h1>" in answer.text
-    assert 'href="/static/style.css"' in answer.text
+    assert re.search(r'href="/static/(?:style|upload)\.css"', answer.text)
     assert "Werkzeug" not in answer.text
 
 

@@ -21,7 +21,7 @@ from orchestrator.web.openapi import ANYWHERE, ERRORS, described_views, path_of
 from tests.service import NOTIFY_SECRET, Bench, Web, web_of
 
 HTTP = (Path(__file__).parents[2] / "docs" / "http.md").read_text("utf-8")
-PAGES = {"actions", "listing", "one", "pages", "session", "upload", "static"}
+PAGES = {"actions", "listing", "one", "pages", "session", "upload", "static", "brand"}
 """Blueprints for browsers: they are no part of the API."""
 
 

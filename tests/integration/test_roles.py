@@ -52,7 +52,8 @@ PAGES = {
 """The roles whose sessions open a page."""
 SIGNED = ["POST /hooks/signup", "POST /callbacks/oslpay", "POST /callbacks/oslpay/{token}"]
 OPEN = ["GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /login", "GET /static/{filename}"]
-BY_LINK = ["GET /u/{token}", "POST /u/{token}"]
+OPEN += ["GET /brand/logo", "GET /brand/colors.css"]
+BY_LINK = ["GET /u/{token}", "POST /u/{token}", "GET /u/{token}/progress", "PUT /u/{token}/documents/{kind}"]
 BY_FORM = ["POST /login", "POST /logout"]
 BEARERS = ["none", "merchant", "operator", "viewer", "revoked", "garbage"]
 

@@ -13,7 +13,8 @@ import requests
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import collect, look, operate
 from orchestrator.onboarding.profile import PAGE_FIELDS
-from orchestrator.web.upload_form import FILES, sections
+from orchestrator.web.app import create_app
+from orchestrator.web.upload_form import FILES, detail_steps
 from tests.pages_server import PROFILE, PUBLIC_URL, Browser, Pages, pages_server, picture, put_documents, visible
 
 ANSWERS = {name: value for name, value in PROFILE.items() if name not in ("ip", "deviceId")}
@@ -52,12 +53,14 @@ def multipart(browser: Browser, path: str, parts: list[tuple[str, Any]]) -> requ
 
 
 def field_error(page: str, name: str) -> str:
-    found = re.search(rf'id="{name}-error">([^<]*)<', page)
+    """What is said at a field, or in the summary about a field of another screen."""
+    found = re.search(rf'id="{name}-error">([^<]+)<', page) or re.search(rf'#{name}">[^<]*</a>: ([^<]*)<', page)
     return found[1] if found else ""
 
 
-def given(page: str, name: str) -> bool:
-    found = re.search(rf'<label for="{name}">.*?</div>', page, re.DOTALL)
+def given(browser: Browser, path: str, step: str, name: str) -> bool:
+    """Whether a screen says that this is there."""
+    found = re.search(rf'for="{name}">.*?</div>', browser.get(f"{path}?step={step}").text, re.DOTALL)
     assert found, name
     return "Given" in found[0]
 
@@ -79,18 +82,111 @@ def test_a_user_fills_everything_in_and_submits_at_once(pages: Pages) -> None:
 def test_a_user_comes_back_to_finish(pages: Pages) -> None:
     row = pages.sign_up("u-1")
     browser, path = pages.browser(), pages.link(row.id)
-    answer = send(browser, path, {"firstName": "Ana-Zoraida", "idType": "ID_CARD"}, idFileFront=picture())
-    assert answer.status_code == 303
-    page = browser.get(answer.headers["Location"]).text
-    assert "Saved." in page
-    assert given(page, "firstName")
-    assert given(page, "idFileFront")
-    assert not given(page, "lastName")
+    first = {"firstName": ANSWERS["firstName"], "idType": "ID_CARD"}
+    answer = send(browser, path, first, idFileFront=picture())
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"{path}?step=check")
+    page = browser.get(path).text
+    assert "Go on where you were" in page
+    assert 'href="?step=name"' in page
+    assert given(browser, path, "name", "firstName")
+    assert not given(browser, path, "name", "lastName")
+    assert "You need not send it again" in browser.get(f"{path}?step=front").text
     rest = {name: value for name, value in ANSWERS.items() if name not in ("firstName", "idType")}
     answer = send(browser, path, rest, "submit", idFileBack=picture("blue"), selfie=picture("red"))
     assert answer.status_code == 303
     assert pages.state(row.id) is State.UPLOADING
     assert pages.profile(row.id)["firstName"] == "Ana-Zoraida"
+
+
+def test_one_screen_after_the_other_leads_to_the_check(pages: Pages) -> None:
+    row = pages.sign_up("u-1")
+    browser, path = pages.browser(), pages.link(row.id)
+    seen, at = [], "type"
+    while at != "check":
+        seen.append(at)
+        page = browser.get(f"{path}?step={at}").text
+        fields = {name: ANSWERS[name] for name in ANSWERS if f'name="{name}"' in page}
+        files = {kind: picture() for kind in FILES if f'name="{kind}"' in page}
+        answer = send(browser, f"{path}?step={at}", fields, **files)
+        assert answer.status_code == 303
+        at = answer.headers["Location"].rpartition("=")[2]
+    assert seen == ["type", "name", "about", "document", "address", "questions", "front", "selfie"]
+    assert "Everything is here" in browser.get(f"{path}?step=check").text
+
+
+def test_a_screen_left_without_what_it_needs_says_so_and_keeps_the_rest(pages: Pages) -> None:
+    row = pages.sign_up("u-1")
+    browser, path = pages.browser(), pages.link(row.id)
+    answer = send(browser, f"{path}?step=about", {"nationality": "HKG", "phoneNumber": "call <me>"})
+    assert answer.status_code == 422
+    assert field_error(answer.text, "residentialCountry") == "This is still needed."
+    assert "+852" in field_error(answer.text, "phoneNumber")
+    assert "call &lt;me&gt;" in answer.text
+    assert pages.profile(row.id)["nationality"] == "HKG"
+    answer = send(browser, f"{path}?step=selfie", {})
+    assert "take a photo or choose a file" in field_error(answer.text, "selfie")
+
+
+def test_who_came_to_change_something_returns_to_the_check(pages: Pages) -> None:
+    row = pages.sign_up("u-1", profile=PROFILE)
+    answer = send(pages.browser(), f"{pages.link(row.id)}?step=name&from=check", {"firstName": "Eve"})
+    assert answer.headers["Location"] == f"{pages.link(row.id)}?step=check"
+
+
+def test_a_file_is_sent_on_its_own_and_what_is_there_is_told(pages: Pages) -> None:
+    row = pages.sign_up("u-1")
+    browser, path = pages.browser(), pages.link(row.id)
+
+    def put(kind: str, content: bytes, **headers: str) -> requests.Response:
+        how = {"Origin": browser.base, "Accept": "application/json", **headers}
+        return browser.session.put(f"{browser.base}{path}/documents/{kind}", content, headers=how, timeout=20)
+
+    told = put("selfie", picture())
+    assert told.status_code == 200
+    assert told.json() == browser.get(f"{path}/progress").json()
+    assert told.json()["shows"] == "collecting-1"
+    assert list(told.json()["documents"]) == ["selfie"]
+    assert [put("selfie", picture("red")).status_code, put("amlReport", picture()).status_code] == [200, 404]
+    assert put("selfie", picture(), Origin="https://elsewhere.example").status_code == 403
+    refused = put("selfie", b"hello", **{"Accept-Language": "zh-HK"})
+    assert refused.status_code == 415
+    assert "JPG、PNG 或 PDF" in refused.json()["detail"]
+    large = put("selfie", b"x" * 5_000_001)
+    assert (large.status_code, large.json()["detail"][:36]) == (413, "This file is larger than 5 MB. Choos")
+    assert {document.size for document in pages.context.store.documents(row.id)} == {len(picture("red"))}
+    collect.renew_link(pages.context, row.id, "merchant:shop")
+    assert [put("selfie", picture()).status_code, browser.get(f"{path}/progress").status_code] == [410, 410]
+
+
+def test_what_the_page_shows_has_a_name_that_changes_with_it(pages: Pages) -> None:
+    seen = {}
+    for state in (State.COLLECTING, State.UPLOADING, State.CONFIRMING, State.IN_REVIEW, State.APPROVED, State.REJECTED):
+        row = pages.in_state(state, f"u-{state}", profile=PROFILE)
+        told = pages.browser().get(f"{pages.link(row.id)}/progress").json()
+        assert told["isFinal"] is (state in (State.APPROVED, State.REJECTED))
+        seen[state] = told["shows"]
+    assert list(seen.values()) == ["collecting-1", "checking", "checking", "reviewing", "approved", "rejected"]
+
+
+def test_the_language_is_the_browsers_until_it_is_chosen_by_hand(pages: Pages) -> None:
+    path = pages.link(pages.sign_up("u-1").id)
+
+    def shown(accepted: str, browser: Browser | None = None, query: str = "") -> str:
+        answer = (browser or pages.browser()).get(path + query, headers={"Accept-Language": accepted})
+        found = re.search(r'<html lang="([^"]+)">', answer.text)
+        assert found
+        assert ("確認您的身分" in answer.text) is (found[1] == "zh-Hant-TW")
+        return found[1]
+
+    for accepted in ("zh-TW", "zh-HK,zh;q=0.9,en;q=0.8", "zh-Hant-MO", "fr-FR,zh;q=0.5"):
+        assert shown(accepted) == "zh-Hant-TW"
+    for accepted in ("en-HK,zh-HK;q=0.9", "fr-FR", "", "*", "x" * 300):
+        assert shown(accepted) == "en"
+    browser = pages.browser()
+    assert shown("en", browser, "?lang=zh-Hant-TW") == shown("en", browser) == "zh-Hant-TW"
+    assert shown("zh-TW", browser, "?lang=en") == shown("zh-TW", browser) == "en"
+    assert shown("zh-TW", browser, "?lang=%00<b>") == "en"
+    assert '<html lang="en">' in browser.get("/login", headers={"Accept-Language": "zh-TW"}).text
 
 
 def test_no_stored_value_is_ever_shown(pages: Pages) -> None:
@@ -140,7 +236,7 @@ def test_a_document_of_another_kind_is_422(pages: Pages) -> None:
 def test_what_is_good_is_kept_and_each_fault_is_told_at_its_field(pages: Pages) -> None:
     row = pages.sign_up("u-1")
     browser, path = pages.browser(), pages.link(row.id)
-    answers = ANSWERS | {"dob": "31.12.1990", "phoneNumber": "call <me>", "nationality": "Narnia"}
+    answers = ANSWERS | {"idType": "ID_CARD", "dob": "31.12.1990", "phoneNumber": "call <me>", "nationality": "Narnia"}
     answer = send(browser, path, answers, "submit", idFileFront=b"hello", idFileBack=b"x" * 5_000_001, selfie=picture())
     assert answer.status_code == 422
     page = answer.text
@@ -151,11 +247,10 @@ def test_what_is_good_is_kept_and_each_fault_is_told_at_its_field(pages: Pages) 
     assert "larger than 5 MB" in field_error(page, "idFileBack")
     summary = page[page.index('role="alert"') : page.index("<form")]
     assert "5 things need your attention" in summary
-    targets = re.findall(r'href="#([^"]+)"', summary)
-    assert set(targets) == {"dob", "phoneNumber", "nationality", "idFileFront", "idFileBack"}
-    assert all(f'id="{target}"' in page for target in targets)
+    targets = re.findall(r'href="[?]step=(\w+)&amp;from=check#([^"]+)"', summary)
+    assert {name for _, name in targets} == {"dob", "phoneNumber", "nationality", "idFileFront", "idFileBack"}
+    assert all(f'id="{name}"' in browser.get(f"{path}?step={step}").text for step, name in targets)
     assert "<title>Error:" in page
-    assert "call &lt;me&gt;" in page
     kept = pages.profile(row.id)
     assert kept["lastName"] == "Quillfeather"
     assert not {"dob", "phoneNumber", "nationality"} & kept.keys()
@@ -168,7 +263,7 @@ def test_submitting_too_early_names_what_is_still_needed(pages: Pages) -> None:
     page = send(pages.browser(), pages.link(row.id), {"firstName": "Ana"}, "submit").text
     needed = {"lastName", "idNumber", "nationality", "residentialCountry", "occupation", *FILES}
     for name in needed:
-        assert field_error(page, name) == "This is still needed."
+        assert field_error(page, name).startswith("This is still needed")
     for name in ("firstName", "idType", "dob", "gender"):
         assert field_error(page, name) == ""
     assert pages.state(row.id) is State.COLLECTING
@@ -204,25 +299,34 @@ def test_a_photo_and_a_file_for_the_same_document_are_one_too_many(pages: Pages)
 @pytest.mark.parametrize(("id_type", "asked"), [("PASSPORT", False), ("ID_CARD", True), ("DRIVERS", True), ("", True)])
 def test_the_back_side_is_asked_for_only_where_it_may_be_needed(pages: Pages, id_type: str, asked: bool) -> None:
     row = pages.sign_up("u-1", profile={"idType": id_type} if id_type else {})
-    assert ('name="idFileBack"' in pages.browser().get(pages.link(row.id)).text) is asked
+    answer = pages.browser().get(f"{pages.link(row.id)}?step=back")
+    assert ('name="idFileBack"' in answer.text) is asked
+    assert bool(answer.history) is not asked
 
 
 def test_a_photo_of_the_user_may_be_taken_or_chosen(pages: Pages) -> None:
     row = pages.sign_up("u-1")
-    inputs = re.findall(r'<input type="file"[^>]*name="selfie"[^>]*>', pages.browser().get(pages.link(row.id)).text)
-    assert ["capture" in tag for tag in inputs] == [False, True]
-    assert 'accept="image/jpeg,image/png,application/pdf"' in inputs[0]
+    for step, kind, camera in (("selfie", "selfie", "user"), ("front", "idFileFront", "environment")):
+        page = pages.browser().get(f"{pages.link(row.id)}?step={step}").text
+        taken, chosen = re.findall(rf'<input type="file"[^>]*name="{kind}"[^>]*>', page)
+        assert f'capture="{camera}"' in taken
+        assert "capture" not in chosen
+        assert 'accept="image/jpeg,image/png,application/pdf"' in chosen
 
 
 def test_the_page_asks_for_exactly_what_it_may_set(pages: Pages) -> None:
     row = pages.sign_up("u-1")
-    page = pages.browser().get(pages.link(row.id)).text
+    with create_app(pages.service).test_request_context("/u/x"):
+        asked = detail_steps(pages.context)
+    assert sorted(question.name for step in asked for question in step.asked) == sorted(PAGE_FIELDS)
+    texts = [pages.browser().get(f"{pages.link(row.id)}?step={step.name}").text for step in asked]
+    texts += [pages.browser().get(f"{pages.link(row.id)}?step={name}").text for name in ("front", "back", "selfie")]
+    page = "".join(texts)
     names = set(re.findall(r'<(?:input|select|textarea|button)[^>]* name="([^"]+)"', page))
     assert names == {*PAGE_FIELDS, *FILES, "action"}
-    asked = [question for part in sections(pages.context) for question in (*part.questions, *part.extra)]
-    assert sorted(question.name for question in asked) == sorted(PAGE_FIELDS)
-    for name in names - {"action"}:
-        assert f'<label for="{name}">' in page
+    for name in names - {"action", "idType"}:
+        assert f'<label for="{name}"' in page
+    assert '<label class="choice" for="idType-PASSPORT">' in page
     assert '<option value="HKG">Hong Kong</option>' in page
     assert '<option value="Self-employed">' in page
 
@@ -293,7 +397,7 @@ def test_a_later_round_says_why_and_asks_again(pages: Pages) -> None:
     row = pages.in_state(State.IN_REVIEW, "u-1", profile=PROFILE)
     operate.ask_for_resubmission(pages.context, row.id, "The photo is blurred", "operator:olga")
     page = pages.browser().get(pages.link(row.id)).text
-    assert "Please send your details again" in page
+    assert "Please send some of it again" in page
     assert "The photo is blurred" in page
     assert "<form" in page
 
@@ -305,7 +409,7 @@ def test_a_replaced_link_is_gone_and_an_unknown_one_was_never_there(pages: Pages
     for answer in (browser.get(old), send(browser, old, {"firstName": "Eve"})):
         assert answer.status_code == 410
         assert "This link no longer works" in answer.text
-        assert "ask the company" in answer.text
+        assert "ask for one: the company that sent you this link" in visible(answer.text)
     for answer in (browser.get("/u/unknown"), send(browser, "/u/unknown", {"firstName": "Eve"})):
         assert answer.status_code == 404
         assert "We do not know this link" in answer.text
@@ -341,9 +445,3 @@ def test_odd_spaces_are_forgiven(pages: Pages) -> None:
     kept = pages.profile(row.id)
     assert kept["firstName"] == "Ana Maria"
     assert "lastName" not in kept
-
-
-def test_the_page_is_light(pages: Pages) -> None:
-    row = pages.sign_up("u-1")
-    put_documents(pages, row.id, "selfie")
-    assert len(pages.browser().get(pages.link(row.id)).content) < 60_000

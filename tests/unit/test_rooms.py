@@ -30,7 +30,13 @@ ALLOWED = {
     "telemetry": {"errors"},
     "health": {"errors"},
     "setting": {"errors"},
-    "config": {"setting", "errors", "signatures"},  # keys are parsed where they are read, by the code that uses them
+    "branding": {"setting"},
+    "config": {
+        "branding",
+        "setting",
+        "errors",
+        "signatures",
+    },  # keys are parsed where they are read, by the code that uses them
     "records": {"machine"},
     "store": {"records", "machine", "errors", "seal", "telemetry", "health"},
     "documents": {"records", "machine", "errors", "seal", "telemetry", "health"},

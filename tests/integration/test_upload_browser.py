@@ -1,0 +1,352 @@
+"""The end user's page in a real Chromium: photos made small, connections lost, checks made at once, other tabs."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Route, expect
+
+from orchestrator.machine import Event, State
+from orchestrator.onboarding import collect, operate
+from orchestrator.onboarding.profile import LARGEST_DOCUMENT
+from orchestrator.records import Onboarding
+from tests.browser import DESKTOP, LONGEST_PAGE, PHONE, OpenBrowser, Visitor
+from tests.pages_server import PROFILE, Pages, environment, pages_server, picture, put_documents
+
+GPS = 0x8825
+SCREENS = ("type", "name", "about", "document", "address", "questions", "front", "back", "selfie", "check")
+LOGO = '<svg xmlns="http://www.w3.org/2000/svg" width="99" height="36"><rect width="99" height="36" fill="red"/></svg>'
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(2_000)
+DROP = """([name, type, base64]) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const data = new DataTransfer();
+  data.items.add(new File([bytes], name, { type }));
+  document.querySelector(".choose").dispatchEvent(
+    new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+    folder = tmp_path_factory.mktemp("pages")
+    logo = folder / "logo.svg"
+    logo.write_text(LOGO)
+    settings = {
+        "ORCHESTRATOR_MERCHANT_NAME": "Example Shop",
+        "ORCHESTRATOR_MERCHANT_LOGO_FILE": str(logo),
+        "ORCHESTRATOR_ACCENT_COLOR": "#f5c400",
+        "ORCHESTRATOR_SUPPORT_CONTACT": "help@shop.example",
+    }
+    with pages_server(folder, environ=environment(folder) | settings) as running:
+        yield running
+
+
+@pytest.fixture
+def row(pages: Pages, request: pytest.FixtureRequest) -> Onboarding:
+    """An onboarding of this test's own, of somebody with an identity card and nothing else."""
+    return pages.sign_up(request.node.name[:100], profile={"idType": "ID_CARD"})
+
+
+@pytest.fixture
+def at(pages: Pages, open_browser: OpenBrowser, row: Onboarding) -> Callable[..., Visitor]:
+    """`at(screen, PHONE, …)`: a browser that has opened this screen of `row`'s page."""
+
+    def opened(screen: str, *how: object, **more: object) -> Visitor:
+        visitor = open_browser(pages.url, *how, **more)
+        visitor.go(f"{pages.link(row.id)}?step={screen}")
+        return visitor
+
+    return opened
+
+
+def photo(width: int, height: int, *, noisy: bool = False) -> bytes:
+    """A JPEG as a camera writes it, with the place where it was taken."""
+    image = (
+        Image.effect_noise((width, height), 90).convert("RGB") if noisy else Image.new("RGB", (width, height), "teal")
+    )
+    exif = Image.Exif()
+    exif[0x010F] = "Camera of Ana"
+    exif.get_ifd(GPS).update({1: "N", 2: (22.0, 16.0, 48.0), 3: "E", 4: (114.0, 9.0, 36.0)})
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", quality=97, exif=exif)
+    return buffer.getvalue()
+
+
+def choose(visitor: Visitor, kind: str, content: bytes, name: str = "photo.jpg", media: str = "image/jpeg") -> None:
+    visitor.page.set_input_files(f"#{kind}", {"name": name, "mimeType": media, "buffer": content})
+
+
+def arrived(visitor: Visitor) -> None:
+    expect(visitor.page.locator("#sending")).to_contain_text("Sent.", timeout=60_000)
+
+
+def stored(pages: Pages, row: Onboarding, kind: str) -> bytes:
+    document = next(item for item in pages.context.store.documents(row.id) if item.kind == kind)
+    return pages.context.documents.get(document)
+
+
+def test_a_huge_photo_is_sent_small_and_without_its_place(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding, tmp_path: Path
+) -> None:
+    huge = tmp_path / "huge.jpg"
+    huge.write_bytes(photo(3200, 2400, noisy=True))
+    assert huge.stat().st_size > LARGEST_DOCUMENT
+    visitor = at("front", PHONE)
+    visitor.page.set_input_files("#idFileFront", huge)
+    arrived(visitor)
+    expect(visitor.page.locator(".preview img")).to_be_visible()
+    sent = stored(pages, row, "idFileFront")
+    assert len(sent) <= 3_000_000
+    with Image.open(BytesIO(sent)) as image:
+        assert max(image.size) <= 3000
+        assert image.size[0] * 3 == image.size[1] * 4
+        assert not image.getexif()
+    assert b"Camera of Ana" not in sent
+    visitor.check_accessible()
+
+
+def test_a_photo_taken_on_its_side_stands_upright(pages: Pages, at: Callable[..., Visitor], row: Onboarding) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = BytesIO()
+    Image.new("RGB", (400, 200), "teal").save(buffer, "JPEG", exif=exif)
+    visitor = at("selfie")
+    choose(visitor, "selfie", buffer.getvalue())
+    arrived(visitor)
+    with Image.open(BytesIO(stored(pages, row, "selfie"))) as image:
+        assert image.size == (200, 400)
+
+
+def test_what_cannot_be_used_is_told_at_once_and_nothing_is_sent(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    visitor = at("front")
+    error = visitor.page.locator("#idFileFront-error")
+    cases = (
+        (HEIC, "photo.heic", "image/heic", "cannot open HEIC photos"),
+        (b"hello", "photo.jpg", "image/jpeg", "cannot be read as a JPG, PNG or PDF"),
+        (b"%PDF-1.7" + bytes(LARGEST_DOCUMENT), "scan.pdf", "application/pdf", "larger than 5 MB"),
+    )
+    for content, name, media, words in cases:
+        choose(visitor, "idFileFront", content, name, media)
+        expect(error).to_contain_text(words)
+    visitor.page.get_by_role("button", name="Continue").click()
+    expect(error).to_contain_text("take a photo or choose a file")
+    visitor.check_accessible()
+    assert pages.context.store.documents(row.id) == []
+    choose(visitor, "idFileFront", b"%PDF-1.7 small", "scan.pdf", "application/pdf")
+    arrived(visitor)
+    expect(error).to_be_empty()
+    assert stored(pages, row, "idFileFront") == b"%PDF-1.7 small"
+
+
+def test_a_file_is_dragged_onto_the_page_and_replaced(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    visitor = at("selfie", DESKTOP)
+    for colour in ("teal", "red"):
+        before = [document.sha256 for document in pages.context.store.documents(row.id)]
+        content = base64.b64encode(picture(colour, "PNG")).decode()
+        with visitor.page.expect_response(re.compile("/documents/selfie")) as answered:
+            visitor.page.evaluate(DROP, ["selfie.png", "image/png", content])
+        assert answered.value.status == 200
+        arrived(visitor)
+        after = [document.sha256 for document in pages.context.store.documents(row.id)]
+        assert len(after) == 1
+        assert after != before
+
+
+def test_a_lost_connection_is_tried_again_until_the_file_is_there(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    visitor = at("front", PHONE)
+    with visitor.without_network():
+        choose(visitor, "idFileFront", photo(300, 200))
+        expect(visitor.page.locator("#sending")).to_contain_text("The connection was lost")
+        visitor.page.get_by_role("button", name="Continue").click()
+        expect(visitor.page.locator("#sending")).to_contain_text("still being sent")
+    # As soon as the connection is back it arrives, and the page goes on as was wished.
+    visitor.page.wait_for_url("**?step=back")
+    assert [document.kind for document in pages.context.store.documents(row.id)] == ["idFileFront"]
+
+
+def test_a_connection_cut_in_the_middle_and_a_server_that_fails_are_tried_again(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    visitor = at("front")
+    tries: list[int] = []
+
+    def cut(route: Route) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            route.abort("connectionreset")
+        elif len(tries) == 2:
+            route.fulfill(status=503, body="{}", content_type="application/problem+json")
+        else:
+            route.continue_()
+
+    visitor.page.route("**/documents/idFileFront", cut)
+    with visitor.tolerating("net::ERR_CONNECTION_RESET"):
+        choose(visitor, "idFileFront", photo(300, 200))
+        arrived(visitor)
+    assert len(tries) == 3
+    visitor.go(f"{pages.link(row.id)}?step=front")
+    expect(visitor.page.locator("#received")).to_contain_text("Received")
+
+
+def test_another_tab_and_another_device_see_what_is_there(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    one, other = at("selfie", PHONE), at("selfie", DESKTOP)
+    expect(other.page.locator("#received")).to_have_count(0)
+    choose(one, "selfie", photo(300, 200))
+    arrived(one)
+    other.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(other.page.locator("#received")).to_contain_text("You need not send it again")
+
+
+WRONG = {
+    "phoneNumber": ("call me", "2345", "+852 5555 1234", "12"),
+    "firstName": ("Ana", "A\u202eb", "\u00c9lo\u00efse d\u2019Or", "\u9673\u5927\u6587"),
+    "street": ("1 Main St.", "a\u0007b"),
+}
+
+
+def test_the_browser_says_what_the_server_would_say(pages: Pages, at: Callable[..., Visitor], row: Onboarding) -> None:
+    visitor, browser, path = at("name"), pages.browser(), pages.link(row.id)
+    for name, screen in (("firstName", "name"), ("phoneNumber", "about"), ("street", "address")):
+        visitor.go(f"{path}?step={screen}")
+        for text in WRONG[name]:
+            answer = browser.post(f"{path}?step=check", {name: text}).text
+            told = re.search(rf'#{name}">[^<]*</a>: ([^<]*)<', answer)
+            visitor.page.fill(f"#{name}", text)
+            visitor.page.locator(f"#{name}").dispatch_event("change")
+            assert visitor.page.inner_text(f"#{name}-error") == (told[1] if told else ""), text
+
+
+def test_what_is_missing_is_told_before_anything_is_sent(pages: Pages, at: Callable[..., Visitor]) -> None:
+    visitor = at("about", PHONE)
+    sent: list[str] = []
+    visitor.page.on("request", lambda request: sent.append(request.method))
+    visitor.page.select_option("#nationality", "HKG")
+    visitor.page.get_by_role("button", name="Continue").click()
+    expect(visitor.page.locator("#residentialCountry-error")).to_have_text("This is still needed.")
+    expect(visitor.page.locator("#residentialCountry")).to_be_focused()
+    assert "POST" not in sent
+    visitor.check_accessible()
+
+
+@pytest.mark.parametrize(("dark", "locale"), [(False, "en-GB"), (True, "zh-HK")])
+def test_every_screen_is_accessible_and_fits_a_phone(
+    pages: Pages, open_browser: OpenBrowser, dark: bool, locale: str
+) -> None:
+    row = pages.sign_up(f"u-{locale}", profile={"idType": "ID_CARD", "firstName": "Ana"})
+    put_documents(pages, row.id, "idFileBack")
+    visitor = open_browser(pages.url, PHONE, dark=dark, locale=locale)
+    for screen in ("start", *SCREENS):
+        visitor.go(f"{pages.link(row.id)}?step={screen}")
+        expect(visitor.page.locator("html")).to_have_attribute("lang", "zh-Hant-TW" if dark else "en")
+        visitor.check_fits()
+        # The screens with questions are made alike: the largest stands for them in one of the languages.
+        if not dark or screen in ("start", "type", "about", "back", "check"):
+            visitor.check_accessible()
+
+
+def test_every_screen_weighs_little(pages: Pages, open_browser: OpenBrowser, row: Onboarding) -> None:
+    visitor = open_browser(pages.url)
+    visitor.go(f"{pages.link(row.id)}?lang=zh-Hant-TW")
+    weights = {screen: visitor.weight(f"{pages.link(row.id)}?step={screen}") for screen in ("about", "front", "check")}
+    print(weights)
+    assert max(weights.values()) < LONGEST_PAGE
+
+
+def test_every_end_is_accessible_and_names_whom_to_ask(pages: Pages, open_browser: OpenBrowser) -> None:
+    visitor = open_browser(pages.url, PHONE)
+    old = pages.sign_up("u-old")
+    links = {"no longer works": pages.link(old.id), "do not know this link": "/u/unknown"}
+    collect.renew_link(pages.context, old.id, "merchant:shop")
+    for state, words in (
+        (State.UPLOADING, "are checking"),
+        (State.IN_REVIEW, "still checking"),
+        (State.APPROVED, "is confirmed"),
+        (State.REJECTED, "could not be confirmed"),
+        (State.CANCELLED, "was ended"),
+        (State.EXPIRED, "no longer works."),
+    ):
+        links[words] = pages.link(pages.in_state(state, f"u-{state}", profile=PROFILE).id)
+    for words, path in links.items():
+        visitor.go(path)
+        expect(visitor.page.locator("h1")).to_contain_text(words.rstrip("."))
+        expect(visitor.page.get_by_role("link", name="help@shop.example").first).to_be_visible()
+        visitor.check_accessible()
+        visitor.check_fits()
+
+
+def test_the_outcome_shows_by_itself_and_nothing_is_asked_in_a_hidden_tab(
+    pages: Pages, open_browser: OpenBrowser
+) -> None:
+    row = pages.in_state(State.CONFIRMING, "u-outcome", profile=PROFILE)
+    visitor = open_browser(pages.url, PHONE)
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url) if "/progress" in request.url else None)
+    visitor.page.clock.install()
+    visitor.go(pages.link(row.id))
+    hide = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s})"
+    turn = "document.dispatchEvent(new Event('visibilitychange'))"
+    visitor.page.evaluate(hide % "true")
+    visitor.page.evaluate(turn)
+    visitor.page.clock.fast_forward(600_000)
+    assert asked == []
+    visitor.page.evaluate(hide % "false")
+    with visitor.page.expect_response(re.compile("/progress")):
+        visitor.page.evaluate(turn)
+    pages.happen(row.id, Event.CONFIRMED_PASS)
+    visitor.page.clock.fast_forward(10_000)
+    expect(visitor.page.locator("h1")).to_have_text("Your identity is confirmed")
+    seen = len(asked)
+    visitor.page.clock.fast_forward(600_000)
+    assert len(asked) == seen
+
+
+def test_a_later_round_tells_the_reason_and_asks_only_for_that_again(pages: Pages, open_browser: OpenBrowser) -> None:
+    row = pages.sign_up("u-again", profile=PROFILE)
+    put_documents(pages, row.id, "idFileFront", "selfie")
+    for event in (Event.SUBMITTED, Event.UPLOADED, Event.SHARE_INTENDED, Event.SHARED, Event.CALLBACK_REVIEW):
+        pages.clock.ms += 1_000
+        pages.happen(row.id, event, changes={"changed": False})
+    visitor = open_browser(pages.url, PHONE)
+    visitor.go(pages.link(row.id))
+    operate.ask_for_resubmission(pages.context, row.id, "The photo is blurred", "operator:olga")
+    visitor.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(visitor.page.locator(".banner")).to_contain_text("The photo is blurred")
+    expect(visitor.page.locator("form")).to_contain_text("You have not changed anything yet.")
+    visitor.check_accessible()
+    pages.clock.ms += 60_000
+    visitor.page.get_by_role("link", name="Send again: Front of your document").click()
+    choose(visitor, "idFileFront", photo(600, 400))
+    arrived(visitor)
+    visitor.page.get_by_role("button", name="Continue").click()
+    expect(visitor.page.locator(".overview")).to_contain_text("Sent again")
+    visitor.page.get_by_role("button", name="Submit").click()
+    expect(visitor.page.locator("h1")).to_have_text("We are checking your details")
+    assert pages.state(row.id) is State.UPLOADING
+
+
+def test_the_page_is_the_merchants(pages: Pages, at: Callable[..., Visitor], tmp_path: Path) -> None:
+    visitor = at("start")
+    expect(visitor.page.get_by_role("img", name="Example Shop")).to_be_visible()
+    expect(visitor.page.locator("main")).to_contain_text("Example Shop asks you to show who you are")
+    colours = visitor.page.eval_on_selector(
+        ".primary", "(button) => [getComputedStyle(button).backgroundColor, getComputedStyle(button).color]"
+    )
+    assert colours == ["rgb(245, 196, 0)", "rgb(0, 0, 0)"]
+    logo = pages.browser().get("/brand/logo")
+    assert (logo.headers["Content-Type"], logo.text) == ("image/svg+xml", LOGO)
+    with pages_server(tmp_path) as plain:
+        assert [plain.browser().get(f"/brand/{name}").status_code for name in ("logo", "colors.css")] == [404, 404]
