@@ -70,6 +70,12 @@ def _anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8")
+
+    assert {name for name in DOCS if name.startswith("docs/") and f"{name[5:]}\n" not in menu} == set()
+
+
 def test_the_generated_pages_are_those_that_the_code_gives() -> None:
     checked = subprocess.run(
         [sys.executable, "docs/make_reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
