@@ -60,8 +60,10 @@ translations: $(BIN)/pytest ## Bring the catalogs up to date with the pages' wor
 	$(BIN)/pybabel -q update --ignore-obsolete --no-fuzzy-matching --ignore-pot-creation-date -w 120 -i build/messages.pot -d orchestrator/translations
 	$(BIN)/pybabel -q compile --statistics -d orchestrator/translations
 
-soak: $(BIN)/pytest ## What takes too long for each commit
+soak: $(BIN)/pytest ## What takes too long for each commit; its figures go into docs/guarantees.md
+	rm -f soak-figures.json
 	$(BIN)/pytest -m soak -s
+	$(BIN)/python docs/make_guarantees.py --figures
 
 bench: $(BIN)/pytest ## Measure everything beside its goals, in about 20 minutes
 	$(BIN)/python -m benchmarks

@@ -3,11 +3,12 @@
 Both tables are written from the matrices that the tests bring about and compare.
 
 `python docs/make_guarantees.py` writes the tables between the markers; with `--check` it only says whether they are out
-of date (exit status 1).
+of date (exit status 1); with `--figures` it writes what `make soak` counted instead.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/guarantees.md"
 sys.path.insert(0, str(ROOT))
 
+from tests.figures import KEPT  # noqa: E402
 from tests.integration.fault_matrix import CHAPTERS, DELIVERY, NONE, Row  # noqa: E402 - the checkout is no package
 from tests.kill_matrix import COMMANDS, PROVIDED, WEB_WRITES, Asked, Provided  # noqa: E402
 
@@ -24,6 +26,19 @@ _COLUMNS = "call, fault, kind, next step after, then, calls until then, carried 
 _HEAD = [f"| {_COLUMNS.replace(', ', ' | ')} |", f"|{' --- |' * 9}"]
 _KILL_COLUMNS = "write, what it stores, process, killed right before it, killed right after it, end"
 _KILL_HEAD = [f"| {_KILL_COLUMNS.replace(', ', ' | ')} |", f"|{' --- |' * 6}"]
+_FIGURES = {
+    "seconds": "seconds",
+    "signups": "signups acknowledged",
+    "documents": "documents acknowledged",
+    "webhooks": "webhooks acknowledged",
+    "kills": "kills",
+    "faults": "faults",
+    "lost": "**lost**",
+    "shares": "shares",
+    "beyond": "**shares beyond the guarantee**",
+    "inputs": "generated inputs",
+    "server_errors": "**5xx**",
+}
 _PLURALS = {"try": "tries"}
 _STATUS = re.compile(r"[0-9]{3}")
 
@@ -49,6 +64,24 @@ def page(text: str) -> str:
         block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
     return text
+
+
+def figures() -> str:
+    """One line for each run of the last `make soak`."""
+    head = [f"| run | {' | '.join(_FIGURES.values())} |", f"|{' --- |' * (len(_FIGURES) + 1)}"]
+    runs: Mapping[str, Mapping[str, int]] = json.loads(KEPT.read_text("utf-8"))
+    lines = [
+        f"| {run} | {' | '.join(f'{counted[name]:,}' if name in counted else NONE for name in _FIGURES)} |"
+        for run, counted in runs.items()
+    ]
+    return "\n".join([*head, *lines])
+
+
+def with_figures(text: str) -> str:
+    """The page with what was counted."""
+    return re.sub(
+        r"<!-- soak -->.*<!-- /soak -->", lambda _: f"<!-- soak -->\n{figures()}\n<!-- /soak -->", text, flags=re.DOTALL
+    )
 
 
 def _provided(row: Provided) -> str:
@@ -97,7 +130,7 @@ def _times(number: int) -> str:
 def main() -> None:
     """Write, or check."""
     text = PAGE.read_text("utf-8")
-    wanted = page(text)
+    wanted = with_figures(text) if "--figures" in sys.argv else page(text)
     if "--check" in sys.argv:
         sys.exit(f"{PAGE.relative_to(ROOT)} is out of date: run `make docs`" if wanted != text else 0)
     PAGE.write_text(wanted, "utf-8")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,11 +15,8 @@ import pytest
 from orchestrator.store.postgres import PostgresDriver
 from tests.postgres_server import PostgresServer
 
-ON_POSTGRESQL = os.environ.get("TESTS_ON") == "postgresql"
-"""Everything that runs on both runs on PostgreSQL alone: `make test-postgresql`."""
-ON_BOTH = ("test_store", "test_schedule")
-"""Modules whose tests run on both in every run."""
-_BENCHES = {"bench", "played", "web", "played_web"}
+ON_BOTH = ("test_store",)
+"""Modules whose tests run on both."""
 # Leases and slots follow the server's clock, so that is passed in as well: what stands in front of the server's own
 # function says what the test's clock says.
 _CLOCK = """
@@ -82,25 +78,7 @@ def connected(url: str) -> Iterator[Plain]:
 
 
 def parametrise(metafunc: pytest.Metafunc) -> None:
-    """On which databases a test runs: on SQLite, unless it is of a module that runs on both or all of it is on
-    PostgreSQL. What is about SQLite itself is marked so."""
+    """A test runs on SQLite; one of a module that runs on both also on PostgreSQL, unless it is marked `sqlite`."""
     module = metafunc.module.__name__.rpartition(".")[2]
-    uses_one = bool(_BENCHES & set(metafunc.fixturenames)) or hasattr(metafunc.module, "Bench")
-    about_sqlite = metafunc.definition.get_closest_marker("sqlite") is not None
-    names = ["sqlite"]
-    if uses_one and not about_sqlite and ON_POSTGRESQL:
-        names = ["postgresql"]
-    elif uses_one and not about_sqlite and module in ON_BOTH:
-        names = ["sqlite", "postgresql"]
-    if names != ["sqlite"]:
-        metafunc.parametrize("database", names, indirect=True)
-
-
-def only_on_postgresql(items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """Of a run on PostgreSQL: the tests that use it, and the others, which `make test` runs."""
-    using = [item for item in items if "database" in getattr(item, "callspec", _Bare).params]
-    return using, [item for item in items if item not in using]
-
-
-class _Bare:
-    params: Mapping[str, object] = {}
+    if module in ON_BOTH and metafunc.definition.get_closest_marker("sqlite") is None:
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)

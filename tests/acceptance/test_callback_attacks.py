@@ -23,6 +23,7 @@ import requests
 
 from orchestrator.machine import State
 from tests.callback_attacks import WIDE, Attack, Attacks, Target
+from tests.figures import add as note_figures
 from tests.installation import Installation, User
 from tests.service import signed, status_change
 from tests.waiting import until
@@ -224,6 +225,9 @@ def test_no_generated_webhook_moves_anybody_without_osl_pays_word(tmp_path: Path
         siege.attack(attacks, number)
 
         report(siege, number, seed)
+        if number == 100_000:
+            errors = sum(times for (_, status), times in siege.answered.items() if status >= 500)
+            note_figures("generated webhooks", inputs=siege.answered.total(), server_errors=errors)
         assert siege.wrong[:5] == []
         assert not [status for _, status in siege.answered if status >= 500]
         assert len({kind for kind, _ in siege.answered}) == 19, "every kind was tried"

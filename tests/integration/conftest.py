@@ -11,10 +11,3 @@ __all__ = ["bench", "database", "played", "played_web", "postgres_server", "sand
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     databases.parametrise(metafunc)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if databases.ON_POSTGRESQL:
-        items[:], others = databases.only_on_postgresql(items)
-        config.hook.pytest_deselected(items=others)

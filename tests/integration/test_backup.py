@@ -25,8 +25,6 @@ from tests.command_line import orchestrator
 from tests.sandbox_process import SECRET_KEY, SandboxProcess, private_pem, rsa_key
 from tests.service import ENCRYPTION_KEY, HOUR, MINUTE, SECOND, SIGNUP_SECRET, Bench, pdf
 
-pytestmark = pytest.mark.sqlite
-
 Change = Callable[[Path, Path], None]
 
 

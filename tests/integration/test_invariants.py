@@ -30,6 +30,7 @@ from orchestrator.onboarding import advance, chain, collect, operate, receive, s
 from orchestrator.records import Lane, Onboarding, ShareOutcome, Verdict
 from orchestrator.signatures import osl_sign
 from orchestrator.store import LeaseLost
+from tests import figures
 from tests.interleaved import (
     DAY,
     HOUR,
@@ -161,6 +162,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 }
 """How far users are when an example begins: what was done, or what they came to."""
 _examples = itertools.count(1)
+_steps = itertools.count()
 
 users = st.sampled_from(USERS)
 processes = st.sampled_from((0, 1))
@@ -416,6 +418,7 @@ class Onboardings(RuleBasedStateMachine):
     def promises_hold(self) -> None:
         if not hasattr(self, "world"):
             return
+        next(_steps)
         self._look_for_broken()
         rows = self.world.onboardings()
         counts = Counter(row.state for row in rows)
@@ -794,6 +797,7 @@ def test_what_must_always_hold_does_for_a_long_time(muted_sandbox: SandboxProces
     run_state_machine_as_test(
         seed(number)(begin), settings=settings(**COMMON, max_examples=1_000, stateful_step_count=60)
     )
+    figures.add("generated stories, on two processes", inputs=next(_steps))
 
 
 # What was found, one by one --------------------------------------------------------------------------------------

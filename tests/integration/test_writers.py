@@ -35,7 +35,6 @@ from orchestrator.config import Config
 from orchestrator.machine import Event
 from orchestrator.onboarding.apply import Step, apply
 
-pytestmark = pytest.mark.sqlite
 
 ids, seconds, threads, notes = json.loads(sys.argv[1])
 context = build(Config.from_env()).context
