@@ -14,6 +14,7 @@ import click
 from orchestrator.cli.wiring import opened
 from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.onboarding import bulk
+from orchestrator.onboarding.context import Context
 from orchestrator.web.export import COLUMNS, csv_lines, values
 
 _ACTOR = "import"
@@ -31,32 +32,50 @@ def import_(file: Path, documents: Path | None, dry_run: bool) -> None:
     if not file.is_file():
         raise InvalidInput(f"there is no file {file}")
     with opened() as service:
-        count = faults = 0
-        with _bar(file, "validating") as advance:
-            for entry in bulk.entries(file, documents):
-                count += 1
-                for fault in bulk.entry_faults(service.context, entry):
-                    faults += 1
-                    if faults <= _FAULTS_SHOWN:
-                        click.echo(f"line {fault.line}: {fault.field}: {fault.problem}", err=True)
-                advance()
+        count, faults = _validate(service.context, file, documents)
         if faults:
             click.echo(f"{faults} faults in {count} users: nothing was imported", err=True)
             sys.exit(1)
         if dry_run:
             click.echo(f"{count} users are fit to be imported")
             return
-        failed = 0
-        with _bar(file, "importing") as advance:
+        failed = _take_in(service.context, file, documents)
+    click.echo(f"imported {count - failed} of {count} users")
+    sys.exit(1 if failed else 0)
+
+
+def _validate(context: Context, file: Path, documents: Path | None) -> tuple[int, int]:
+    """How many users there are, and how many faults, the first of which are told."""
+    count = faults = 0
+    earlier: set[int] = set()
+    with _bar(file, "validating") as advance:
+        for entry in bulk.entries(file, documents):
+            count += 1
+            for fault in (*bulk.entry_faults(context, entry), *bulk.repeated(entry, earlier)):
+                faults += 1
+                if faults <= _FAULTS_SHOWN:
+                    click.echo(f"line {fault.line}: {fault.field}: {fault.problem}", err=True)
+            advance()
+    return count, faults
+
+
+def _take_in(context: Context, file: Path, documents: Path | None) -> int:
+    """How many users could not be begun and submitted, which is told of each."""
+    done = failed = 0
+    with _bar(file, "importing") as advance:
+        try:
             for entry in bulk.entries(file, documents):
                 try:
-                    bulk.take_in(service.context, entry, _ACTOR)
+                    bulk.take_in(context, entry, _ACTOR)
                 except OrchestratorError as error:
                     failed += 1
                     click.echo(f"line {entry.line}: {error}", err=True)
+                done += 1
                 advance()
-    click.echo(f"imported {count - failed} of {count} users")
-    sys.exit(1 if failed else 0)
+        except KeyboardInterrupt:
+            click.echo(f"\nstopped after {done} users: run the same command again to go on", err=True)
+            sys.exit(1)
+    return failed
 
 
 @click.command()

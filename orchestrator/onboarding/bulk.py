@@ -80,6 +80,15 @@ def entry_faults(context: Context, entry: Entry) -> list[EntryFault]:
     return found
 
 
+def repeated(entry: Entry, earlier: set[int]) -> list[EntryFault]:
+    """Whether a user stands on an earlier line too. `earlier`: what this remembers of them, some 70 bytes a user."""
+    user_id = hash(str(entry.data.get("merchantUserId", "")))
+    if user_id in earlier:
+        return [EntryFault(entry.line, "merchantUserId", "is on an earlier line too")]
+    earlier.add(user_id)
+    return []
+
+
 def take_in(context: Context, entry: Entry, actor: str) -> Onboarding:
     """Begin and submit an entry. Doing so again changes nothing: what was begun is gone on with.
 

@@ -231,6 +231,18 @@ def test_show_tells_the_same_as_the_api(site: Installation) -> None:
     assert site.command("show", "nobody", expect=1).stderr.startswith("Error: there is no onboarding")
 
 
+def test_a_triggered_callback_comes_signed_from_the_sandbox(site: Installation) -> None:
+    user, early = site.begin("silent"), site.collect("silent")
+    site.wait_for(user, "awaiting_callback")
+    assert site.command("trigger", "callback", user.name, "--status", "REVIEW").stdout.startswith("20")
+    site.wait_for(user, "in_review")
+    assert site.verdicts(user) == [("applied", 1)]
+    # Of one who was never shared OSL Pay knows no callback URL.
+    said = site.command("trigger", "callback", early.id, expect=1)
+    assert said.stdout.startswith("4")
+    assert site.onboarding(early)["state"] == "collecting"
+
+
 def test_an_operator_retries_cancels_and_asks_for_resubmission_from_the_command_line(site: Installation) -> None:
     declined, refused = site.begin("declined"), site.begin("refused")
     for user in (declined, refused):

@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import InvalidInput
-from orchestrator.machine import State
+from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, bulk, look, operate
 from orchestrator.records import Onboarding
-from tests.command_line import orchestrator
+from tests.command_line import CHECKOUT, orchestrator
 from tests.merchant_end import MerchantEnd
 from tests.service import DAY, MINUTE, Bench, new_user, pdf, web_of
+from tests.waiting import until
 
 
 def users(count: int) -> list[dict[str, Any]]:
@@ -158,6 +163,99 @@ def test_an_export_has_no_formula_no_personal_data_and_takes_filters(bench: Benc
     cells = {text: bulk.safe_cell(text) for text in ("\t=1", "\r=1", "a=1", "", "-")}
     assert cells == {"\t=1": "'\t=1", "\r=1": "'\r=1", "a=1": "a=1", "": "", "-": "'-"}
     assert (bulk.safe_cell(None), bulk.safe_cell(3)) == ("", "3")
+
+
+def many(root: Path, count: int) -> Path:
+    """A CSV of so many users who all share two files, named by columns."""
+    root.mkdir(exist_ok=True)
+    for kind in ("idFileFront", "selfie"):
+        (root / f"{kind}.pdf").write_bytes(pdf(kind))
+    profile = new_user()["profile"]
+    with (root / f"{count}.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["merchantUserId", "email", *profile, "idFileFront", "selfie"])
+        for number in range(count):
+            own = [f"u-{number}", f"pass+{number}@example.com", *profile.values()]
+            writer.writerow([*own, "idFileFront.pdf", "selfie.pdf"])
+    return root / f"{count}.csv"
+
+
+def peak_memory(bench: Bench, file: Path, *more: str) -> int:
+    """Of the import of a file, in kilobytes."""
+    command = [sys.executable, "-m", "orchestrator", "import", str(file), "--documents", str(file.parent), *more]
+    environ = {**bench.environ(), "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+    with (file.parent / "said").open("wb") as said:
+        process = subprocess.Popen(command, env=environ, cwd=bench.folder, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, (file.parent / "said").read_text()
+    return used.ru_maxrss
+
+
+def test_an_import_that_is_interrupted_goes_on_where_it_was_and_begins_nobody_twice(
+    bench: Bench, tmp_path: Path
+) -> None:
+    file = many(tmp_path / "users", 60)
+    arguments = ["import", str(file), "--documents", str(file.parent)]
+    environ = {**bench.environ(), "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", *arguments],
+        env=environ,
+        cwd=bench.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    until(lambda: len(everybody(bench)) >= 5, every=0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    begun = {row.id for row in everybody(bench)}
+    assert process.returncode == 1
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert 5 <= len(begun) < 60
+
+    assert orchestrator(bench.environ(), bench.folder, *arguments).stdout == "imported 60 of 60 users\n"
+    rows = everybody(bench)
+    assert begun <= {row.id for row in rows}, "nobody was begun anew"
+    assert sorted(row.merchant_user_id for row in rows) == sorted(f"u-{number}" for number in range(60))
+    assert {row.state for row in rows} == {State.UPLOADING}
+    for row in rows:
+        assert bench.events(row).count(Event.SUBMITTED) == 1
+        assert {document.kind for document in bench.context.store.documents(row.id)} == {"idFileFront", "selfie"}
+        assert bench.chain_faults(row) == []
+
+
+def test_a_user_who_stands_on_two_lines_is_told(bench: Bench, tmp_path: Path) -> None:
+    file = many(tmp_path / "users", 3)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines, lines[2]]) + "\n")
+    done = orchestrator(bench.environ(), bench.folder, "import", file, "--documents", file.parent, expect=1)
+
+    assert "line 5: merchantUserId: is on an earlier line too" in done.stderr
+    assert everybody(bench) == []
+
+
+def test_a_longer_file_takes_no_more_memory(bench: Bench, tmp_path: Path) -> None:
+    short, long = (peak_memory(bench, many(tmp_path / "users", count), "--dry-run") for count in (50, 3_000))
+
+    assert long - short < 6_000
+
+
+@pytest.mark.soak
+def test_a_hundred_thousand_users_are_validated_and_thousands_imported_in_bounded_memory(
+    bench: Bench, tmp_path: Path
+) -> None:
+    short = peak_memory(bench, many(tmp_path / "users", 100))
+    validated = peak_memory(bench, many(tmp_path / "users", 100_000), "--dry-run")
+    imported = peak_memory(bench, many(tmp_path / "users", 5_000))
+    print(f"peak: 100 users {short} kB, 100,000 validated {validated} kB, 5,000 imported {imported} kB")
+
+    assert validated - short < 30_000
+    assert imported - short < 30_000
+    assert len(everybody(bench)) == 5_000
 
 
 # Trying things --------------------------------------------------------------------------------------------------
