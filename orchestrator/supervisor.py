@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 SETTINGS_FAULT = 2
 """The exit status by which a child says that starting it again is of no use until its settings are mended."""
 
+_RELOADING_SIGNAL = signal.SIGUSR1
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # argv: the supervisor's pid, then the command. Should the supervisor have died before the request was made, the
@@ -51,11 +52,15 @@ _log = logging.getLogger("orchestrator.supervisor")
 
 @dataclass(frozen=True)
 class Command:
-    """A child to keep running. `env`: its whole environment; None for the supervisor's own."""
+    """A child to keep running. `env`: its whole environment; None for the supervisor's own.
+
+    `reload`: the signal by which it reads its settings anew; None: it is ended and started again.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] | None = None
+    reload: signal.Signals | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,25 @@ class _Child:
     restart_at: float = 0.0
     failures: int = 0
     starts: int = 0
+    ending: bool = False  # asked to, so that it starts anew
     left_behind: list[int] = field(default_factory=list)  # process groups whose leader died before its members
 
 
 class Supervisor:
-    """Runs in the main thread, because it listens to signals. `clock`: monotonic seconds."""
+    """Runs in the main thread, because it listens to signals. `clock`: monotonic seconds.
+
+    SIGUSR1 has every child read its settings anew, if `may_reload()` finds nothing wrong with them.
+    """
 
     def __init__(
         self,
         commands: Sequence[Command],
         pace: Pace = Pace(),
         clock: Callable[[], float] = time.monotonic,
+        may_reload: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._may_reload = may_reload
+        self._reload_asked = False
         self._children = [_Child(command) for command in commands]
         self._pace = pace
         self._clock = clock
@@ -104,6 +116,8 @@ class Supervisor:
         with self._signals() as woken:
             try:
                 while not self._stop_asked and status == 0:
+                    if self._reload_asked:
+                        self._reload()
                     status = self._look_after_children()
                     if status == 0 and not self._stop_asked:
                         self._wait(woken, self._seconds_until_restart())
@@ -122,6 +136,16 @@ class Supervisor:
                 self._start(child)
         return 0
 
+    def _reload(self) -> None:
+        self._reload_asked = False
+        if not self._may_reload():
+            _log.error("reload_refused")  # everything goes on with the settings from before
+            return
+        for child in self._children:
+            if child.process is not None:
+                child.ending = child.command.reload is None
+                child.process.send_signal(child.command.reload or signal.SIGTERM)
+
     def _start(self, child: _Child) -> None:
         while child.left_behind:  # they had the pause to end by themselves, and may hold the port
             _signal_group(child.left_behind.pop(), signal.SIGKILL)
@@ -134,11 +158,12 @@ class Supervisor:
         _log.info("process_started", extra={"child": child.command.name, "pid": child.process.pid})
 
     def _bury(self, child: _Child, pid: int, status: int) -> None:
-        """A child died unasked: note when it starts again, and ask what it left behind to end."""
+        """A child ended: note when it starts again, and ask what it left behind to end."""
         now = self._clock()
         steady = now - child.started_at >= self._pace.steady_after
-        child.failures = 1 if steady else child.failures + 1
-        pause = self._pace.pause(child.failures)
+        child.failures = 0 if child.ending else 1 if steady else child.failures + 1
+        pause = 0.0 if child.ending else self._pace.pause(child.failures)
+        child.ending = False
         child.restart_at = now + pause
         if _signal_group(pid, signal.SIGTERM):
             child.left_behind.append(pid)
@@ -171,6 +196,9 @@ class Supervisor:
     def _alive(self) -> list[_Child]:
         return [each for each in self._children if each.process is not None and each.process.poll() is None]
 
+    def _ask_to_reload(self, _number: int, _frame: object) -> None:
+        self._reload_asked = True
+
     def _ask_to_stop(self, _number: int, _frame: object) -> None:
         self._stop_asked = True
 
@@ -183,6 +211,7 @@ class Supervisor:
         os.set_blocking(wake, False)
         heard = [each for each in _STOPPING_SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
         before = {each: signal.signal(each, self._ask_to_stop) for each in heard}
+        before[_RELOADING_SIGNAL] = signal.signal(_RELOADING_SIGNAL, self._ask_to_reload)
         before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         wake_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         try:

@@ -250,7 +250,9 @@ class Installation:
         """What a call of the API as operator is answered, whatever that is."""
         return http(method, f"{self.url}/api/v1/{path}", headers=self.bearer | how.pop("headers", {}), **how)
 
-    def post_signup(self, data: Mapping[str, Any], webhook_id: str | None = None) -> requests.Response:
+    def post_signup(
+        self, data: Mapping[str, Any], webhook_id: str | None = None, secret: str | None = None
+    ) -> requests.Response:
         """The merchant's signed hook."""
         now = datetime.now(UTC)
         body = json.dumps({"type": "user.signup", "timestamp": now.isoformat(), "data": data})
@@ -259,7 +261,7 @@ class Installation:
             "Content-Type": "application/json",
             "webhook-id": webhook_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": Webhook(self.signup_secret).sign(webhook_id, now, body),
+            "webhook-signature": Webhook(secret or self.signup_secret).sign(webhook_id, now, body),
         }
         return http("POST", f"{self.url}/hooks/signup", data=body, headers=headers)
 

@@ -185,7 +185,7 @@ class Watched:
                 content[at : at + 24] for content in contents for at in (len(content) // 3, len(content) // 2)
             ],
             "key": [*(key.encode() for key in keys), base64.b64decode(environ["ORCHESTRATOR_ENCRYPTION_KEYS"])],
-            "bearer token": [(site._token or "").encode()],
+            "bearer token": [site.token.encode()],
             "link": [link.rsplit("/", 1)[1].encode() for link in links if link],
             "callback token": [row["callbackUrl"].rsplit("/", 1)[1].encode() for row in shares],
         }
@@ -205,7 +205,7 @@ def provoke(site: Installation, user: User, shared: User) -> list[str]:
     said = [site.post_signup(data), site.post_signup({**data, "profile": user.email})]
     path = f"onboardings/{user.id}"
     content = next(iter(user.contents.values()))
-    with_token = {"Authorization": f"Bearer {site._token}"}
+    with_token = {"Authorization": f"Bearer {site.token}"}
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("POST", "onboardings", {"json": data}),
         ("POST", "onboardings", {"data": json.dumps(data).encode()[:-1]}),
@@ -229,9 +229,7 @@ def provoke(site: Installation, user: User, shared: User) -> list[str]:
             said.append(http("POST", url, data=sent.body, headers=sent.headers))
     link = site.onboarding(user)["uploadUrl"]
     said += [http("GET", link), http("POST", link, data={"firstName": PERSONAL["firstName"], "nobody": user.email})]
-    said += [
-        http("POST", f"{site.url}/login", data={"token": site._token, "csrf": user.email}, headers={"Origin": "x"})
-    ]
+    said += [http("POST", f"{site.url}/login", data={"token": site.token, "csrf": user.email}, headers={"Origin": "x"})]
     listed = http("GET", f"{site.url}/api/v1/onboardings", headers=with_token)
     assert listed.status_code == 200
     wrong = site.folder / "wrong.jsonl"

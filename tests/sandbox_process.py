@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -65,8 +66,9 @@ class SandboxProcess:
         multipart_message: str = "fields",
         upload_answer: str = "string",
         merchant_wide_url: str | None = None,
+        credentials: Mapping[str, str] | None = None,
     ) -> SandboxProcess:
-        """Start one and wait until its port is open. `port` 0 lets the system choose."""
+        """Start one and wait until its port is open. `port` 0 lets the system choose; `credentials`: others."""
         options: dict[str, object] = {
             "--port": port,
             "--rate": rate,
@@ -81,7 +83,7 @@ class SandboxProcess:
         arguments = [str(word) for option in options.items() for word in option]
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.sandbox", *arguments],
-            env={**os.environ, **NO_DEPRECATED, **cls.credentials()},
+            env={**os.environ, **NO_DEPRECATED, **cls.credentials(), **(credentials or {})},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from orchestrator import bootstrap
 from orchestrator.cli.wiring import check_migrated
 from orchestrator.config import Config
+from orchestrator.errors import ConfigurationError
 from orchestrator.supervisor import Command, Supervisor
 from orchestrator.telemetry import logger
 from orchestrator.worker import Worker
@@ -32,7 +34,10 @@ _GUNICORN = (
 @click.option("--threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Threads of each.")
 @click.option("--worker-threads", default=8, show_default=True, type=click.IntRange(1, 256), help="Steps at a time.")
 def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: int) -> None:
-    """Run web (gunicorn) and one worker process together; SIGTERM ends all within 30 s."""
+    """Run web (gunicorn) and one worker process together; SIGTERM ends all within 30 s.
+
+    SIGUSR1 has them read .env and secrets' files anew, without a pause.
+    """
     service = bootstrap.build(Config.from_env())
     try:
         if service.config.database_url.startswith("sqlite:"):
@@ -45,7 +50,18 @@ def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: 
     web += ["--workers", str(web_workers), "--threads", str(threads)]
     worker_command = [sys.executable, "-m", "orchestrator", "worker", "--threads", str(worker_threads)]
     logger("supervisor").info("serving", url=f"http://{host}:{port}", status_page=f"http://{host}:{port}/status")
-    sys.exit(Supervisor([Command("web", web, environment), Command("worker", worker_command)]).run())
+    commands = [Command("web", web, environment, reload=signal.SIGHUP), Command("worker", worker_command)]
+    sys.exit(Supervisor(commands, may_reload=_settings_are_sound).run())
+
+
+def _settings_are_sound() -> bool:
+    """Says what is wrong if they are not."""
+    try:
+        Config.from_env()
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        return False
+    return True
 
 
 @click.command()

@@ -59,6 +59,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     linger_bytes: ClassVar[int] = 32 * 1024 * 1024
     answer_seconds: ClassVar[float] = 30.0  # that a thread waits for a client to take its answer
     sweep_seconds: ClassVar[float] = 0.25
+    stop_seconds: ClassVar[float] = 2.0  # that a request on its way has to arrive once the worker is to stop
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,6 +68,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._large: dict[Gathering, None] = {}
         self._held = 0  # bytes of large bodies in memory, those of requests in threads included
         self._swept_at = 0.0
+        self._stops_at: float | None = None
         self.cfg.set("sendfile", False)  # it would wait for the client outside of `AnswerSocket.sendall`
 
     @classmethod
@@ -97,13 +99,19 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the loop, running or stopping: events, then whatever has become due."""
         super().wait_for_and_dispatch_events(min(timeout, self.sweep_seconds) if self._gatherings else timeout)
-        if not self.alive:
-            for gathering in list(self._gatherings):
-                self._drop(gathering)
         now = time.monotonic()
+        if not self.alive:
+            self._hurry(now)
         if now - self._swept_at >= self.sweep_seconds:
             self._swept_at = now
             self._sweep(now)
+
+    def _hurry(self, now: float) -> None:
+        """Stopping: a request that is on its way has a moment to arrive, which no sender can stretch."""
+        if self._stops_at is None:
+            self._stops_at = now + self.stop_seconds
+        for gathering in self._gatherings:
+            gathering.deadline = min(gathering.deadline, self._stops_at)
 
     def accept(self, listener: Any) -> None:
         """A new connection: gathered in the loop, no thread yet."""

@@ -27,7 +27,9 @@ from orchestrator.supervisor import Command, Pace, Supervisor
 for number in (signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 commands, pace = json.loads(sys.argv[1])
-sys.exit(Supervisor([Command(name, argv) for name, argv in commands.items()], Pace(**pace)).run())
+reloads = {"web": signal.SIGHUP}
+children = [Command(name, argv, reload=reloads.get(name)) for name, argv in commands.items()]
+sys.exit(Supervisor(children, Pace(**pace), may_reload=lambda: not __import__("os").path.exists("faulty")).run())
 """
 QUICK = {"first_pause": 0.1, "longest_pause": 0.4, "steady_after": 60.0, "kill_after": 5.0}
 
@@ -101,6 +103,23 @@ def test_a_signal_ends_all_children_and_then_the_supervisor(scene: Scene, number
     supervisor.send_signal(number)
     assert supervisor.wait(timeout=3) == 0
     assert not any(map(is_alive, pids))
+
+
+def test_sigusr1_has_children_read_their_settings_anew_without_a_pause(scene: Scene) -> None:
+    told = "signal.signal(signal.SIGHUP, lambda *_: print(os.getpid(), 0, file=note, flush=True)); "
+    supervisor = scene.supervise({"web": LOAD + told + STAY, "worker": STAY}, first_pause=30.0)
+    web, worker = scene.pid("web"), scene.pid("worker")
+    (scene.folder / "faulty").touch()
+    supervisor.send_signal(signal.SIGUSR1)
+    time.sleep(0.3)
+    assert (len(scene.starts("web")), len(scene.starts("worker"))) == (1, 1), "with faulty settings nothing happens"
+    (scene.folder / "faulty").unlink()
+    for number in (2, 3):
+        supervisor.send_signal(signal.SIGUSR1)
+        assert scene.pid("worker", start=number) != worker, "ended and started again at once"
+        assert scene.pid("web", start=number) == web, "told, and never ended"
+    supervisor.terminate()
+    assert supervisor.wait(timeout=5) == 0
 
 
 def test_ctrl_c_reaches_the_children_as_sigterm_only(scene: Scene) -> None:
