@@ -310,6 +310,9 @@ class _Writer:
         with self._turnstile.turn():
             self._execute("begin immediate")
             try:
+                if len(group) == 1:
+                    self._execute("commit" if group[0].run(self._session) else "rollback")
+                    return
                 for job in group:
                     self._run(job)
                 self._execute("commit")
