@@ -54,8 +54,8 @@ _STATUSES: dict[type[errors.OrchestratorError], int] = {
 }
 _MAY_BE_KEPT = ("static", "brand.logo", "brand.colors")
 _LARGEST_FORM = 16_500_000
-_QUIET = ("callbacks", "metrics", "watch")
-"""Whose requests come often and have figures, or a line of their own."""
+_QUIET = ("callbacks.", "metrics.", "watch.", "static")
+"""How the endpoints begin whose requests come often and have figures, or a line of their own."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -89,6 +89,10 @@ class _Flask(Flask):
             return start_response(status, [*headers, *SECURITY_HEADERS.items()], exc_info)
 
         return super().wsgi_app(environ, start)
+
+    def ensure_sync(self, func: Any) -> Any:
+        """No function of ours is asynchronous: Flask's looks at each anew for every request."""
+        return func
 
 
 def create_app(service: Service) -> Flask:
@@ -145,11 +149,12 @@ def _secure(response: Response) -> Response:
 def _tell(response: Response) -> Response:
     """A line for each request, without anything that it brought: paths and queries can hold tokens and an email."""
     log = logger("web")
-    tell = log.debug if request.blueprint in _QUIET or request.endpoint == "static" else log.info
+    rule = request.url_rule
+    tell = log.debug if rule is not None and rule.endpoint.startswith(_QUIET) else log.info
     tell(
         "request",
-        method=request.method if request.url_rule else None,
-        route=request.url_rule.rule if request.url_rule else None,
+        method=request.method if rule else None,
+        route=rule.rule if rule else None,
         status=response.status_code,
         milliseconds=_context().now_ms() - g.began_at,
     )

@@ -78,8 +78,7 @@ def _matching(tag: str) -> str | None:
 
 
 def _remember(answer: Response) -> Response:
-    chosen = request.args.get("lang", "")
-    if request.path.startswith(PAGE) and (code := _matching(chosen)):
+    if request.path.startswith(PAGE) and (code := _matching(request.args.get("lang", ""))):
         answer.set_cookie(
             _COOKIE,
             code.replace("_", "-"),
