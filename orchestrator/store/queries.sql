@@ -271,6 +271,25 @@ returning *;
 select due_at from onboardings where lane = :lane and due_at is not null
     and (lease_until is null or lease_until <= :now) order by due_at limit 1;
 
+-- name: all_next_due
+-- All that a worker waits for: `next_due` of every lane, notifications, a free slot, and when an unhealthy provider
+-- may be tried.
+select (select due_at from onboardings where lane = 'confirm' and due_at is not null
+        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as confirm,
+    (select due_at from onboardings where lane = 'share' and due_at is not null
+        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as share,
+    (select due_at from onboardings where lane = 'poll' and due_at is not null
+        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as poll,
+    (select due_at from onboardings where lane = 'upload' and due_at is not null
+        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as upload,
+    (select due_at from onboardings where lane = 'local' and due_at is not null
+        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as local,
+    (select due_at from deliveries where due_at is not null
+        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as delivery,
+    (select min(free_at) from slots) as slot,
+    (select next_probe_at from providers where name = 'osl') as osl_probe,
+    (select next_probe_at from providers where name = 'btse') as btse_probe;
+
 -- name: count_due
 -- How many steps of a lane are due, counted up to a limit; and since when.
 select count(*) as steps, min(due_at) as oldest from (select due_at from onboardings
@@ -279,11 +298,6 @@ select count(*) as steps, min(due_at) as oldest from (select due_at from onboard
 -- name: oldest_delivery
 -- Since when the oldest notification is due.
 select min(due_at) as due_at from deliveries where due_at is not null;
-
--- name: next_delivery_due
--- When the next notification is due.
-select due_at from deliveries where due_at is not null
-    and (lease_until is null or lease_until <= :now) order by due_at limit 1;
 
 -- name: wake_unauthorized
 -- A provider is healthy again: rows that waited for it go on now, with what they waited for: their step or a question.
@@ -305,10 +319,6 @@ update slots set free_at = :free_at where id = :id and holder = :holder;
 -- name: slots_in_use
 -- How many slots are not free, by the lane that took them.
 select lane, count(*) as slots from slots where free_at > :now group by lane;
-
--- name: next_slot
--- When the next slot is free.
-select min(free_at) as free_at from slots;
 
 -- name: count_slots
 -- How many slots there are.

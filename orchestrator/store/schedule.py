@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from orchestrator.health import ProviderHealth
 from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
@@ -223,7 +224,7 @@ class _Claiming:
             if self._free_slots():
                 self._probe("osl", OSL_LANES)
             return
-        budget = self._session.rows("count_slots")[0]["slots"]
+        budget = self._slots
         if budget >= _SMALLEST_SHARED_BUDGET and not self._polls_in_use():
             self._take(Lane.POLL, min(1, self._room(Lane.POLL), self._free_slots()))
         for lane in (Lane.CONFIRM, Lane.SHARE):
@@ -291,8 +292,11 @@ class _Claiming:
         return row is not None and row["due_at"] <= self._terms.now
 
     def _free_slots(self) -> int:
-        total: int = self._session.rows("count_slots")[0]["slots"]
-        return total - sum(self._in_use().values())
+        return self._slots - sum(self._in_use().values())
+
+    @cached_property
+    def _slots(self) -> int:
+        return int(self._session.rows("count_slots")[0]["slots"])
 
     def _polls_in_use(self) -> int:
         return self._in_use().get(Lane.POLL, 0)
@@ -331,16 +335,9 @@ def _health_to_change(session: Session, name: str) -> ProviderHealth:
 
 
 def _next_due(session: Session, now: int) -> int | None:
-    times = [_lanes_due(session, (Lane.LOCAL,), now, 0)]
-    times.append(_lanes_due(session, (Lane.UPLOAD,), now, _health(session, "btse").next_probe_at or 0))
-    slot = first(session.rows("next_slot"))
-    earliest = max(_health(session, "osl").next_probe_at or 0, (slot and slot["free_at"]) or 0)
-    times.append(_lanes_due(session, OSL_LANES, now, earliest))
-    delivery = first(session.rows("next_delivery_due", now=now))
-    times.append(None if delivery is None else delivery["due_at"])
-    return min((time for time in times if time is not None), default=None)
-
-
-def _lanes_due(session: Session, lanes: tuple[Lane, ...], now: int, earliest: int) -> int | None:
-    found = (first(session.rows("next_due", lane=lane, now=now)) for lane in lanes)
-    return min((max(row["due_at"], earliest) for row in found if row is not None), default=None)
+    row = session.rows("all_next_due", now=now)[0]
+    osl = max(row["osl_probe"] or 0, row["slot"] or 0)
+    earliest: dict[str, int] = dict.fromkeys(OSL_LANES, osl)
+    earliest[Lane.UPLOAD] = row["btse_probe"] or 0
+    times = ((row[what], earliest.get(what, 0)) for what in (*Lane, "delivery"))
+    return min((max(due, since) for due, since in times if due is not None), default=None)
