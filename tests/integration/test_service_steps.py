@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.errors import Conflict, ProviderError
 from orchestrator.machine import Event, State
@@ -962,25 +963,32 @@ def test_calls_of_operators_never_change_the_health_of_a_provider(played: Bench)
 
 
 class Lines(logging.Handler):
-    """Everything that any logger says."""
+    """Everything that any logger says. `ours`: what those of `telemetry` say."""
 
-    def __init__(self) -> None:
+    def __init__(self, ours: Sequence[Mapping[str, object]]) -> None:
         super().__init__(logging.DEBUG)
-        self.text = ""
+        self._ours = ours
+        self._others = ""
+
+    @property
+    def text(self) -> str:
+        # Each as it is: within a mapping's text quotes would be escaped.
+        return self._others + " ".join(f"{name}={value}" for line in self._ours for name, value in line.items())
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text += f"{record.getMessage()} {record.exc_info}\n"
+        self._others += f"{record.getMessage()} {record.exc_info}\n"
 
 
 @pytest.fixture
 def lines(played: Bench) -> Iterator[Lines]:
-    handler = Lines()
     loggers = [logging.getLogger(), logging.getLogger("orchestrator")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    yield handler
-    for logger in loggers:
-        logger.removeHandler(handler)
+    with capture_logs() as ours:
+        handler = Lines(ours)
+        for logger in loggers:
+            logger.addHandler(handler)
+        yield handler
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 SECRETS = {
