@@ -66,7 +66,7 @@ class Clock:
         self._followers: list[Callable[[int], None]] = []
 
     def __call__(self) -> int:
-        return self._now
+        return self.now
 
     @property
     def now(self) -> int:
@@ -118,6 +118,7 @@ class Bench:
     """
 
     server: ClassVar[PostgresServer | None] = None
+    _postgresql: Postgresql | None = None
 
     def __init__(
         self,
@@ -138,7 +139,6 @@ class Bench:
         self._token_lock = threading.Lock()
         self._offset = 0
         self.services: list[Service] = []
-        self._postgresql: Postgresql | None = None
         if self.server is not None and "ORCHESTRATOR_DATABASE_URL" not in settings:
             self._postgresql = Postgresql(self.server)
             self.clock.lead(self._postgresql.tell)

@@ -338,7 +338,7 @@ def _sizes(text: str, directive: str) -> Iterator[int]:
 
 def test_nginx_lets_through_what_the_service_takes_and_little_more() -> None:
     text = (DEPLOY / "nginx" / "orchestrator.conf").read_text("utf-8")
-    ours = sorted([DEFAULT_BODY_LIMIT, *(limit for _, limit in BODY_LIMITS)])
+    ours = sorted({DEFAULT_BODY_LIMIT, *(limit for _, limit in BODY_LIMITS)})
     theirs = sorted(_sizes(text, "client_max_body_size"))
 
     assert len(ours) == len(theirs)

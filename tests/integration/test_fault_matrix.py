@@ -40,6 +40,7 @@ class WallClock(Clock):
     """Goes by itself, as a provider's does, and can still be moved."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._ahead = 0
 
     @property
