@@ -3,17 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # More than the cores: much of a test is waiting for other processes.
-JOBS ?= 3
+JOBS ?= 4
 
 # The versions that everything is tested with.
 LOCK := requirements-dev.lock
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command 'make lock' \
 	$(if $(UPGRADE),--upgrade)
 
-.PHONY: help demo test check format docs translations site lock screenshots soak bench clean
+.PHONY: help demo test test-long check format docs translations site lock screenshots soak bench clean
 
 help: ## What there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/orchestrator: pyproject.toml $(LOCK)
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed") if sys.version_info < (3, 11) else None'
@@ -29,7 +29,10 @@ demo: $(BIN)/orchestrator ## Play every story against the sandbox; Ctrl-C ends i
 	@$(BIN)/orchestrator demo
 
 test: $(BIN)/pytest ## All that must hold at each commit
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak'
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak and not long'
+
+test-long: $(BIN)/pytest ## What takes minutes of real processes: kill points, chaos, rotations, the tutorial; CI runs it too
+	$(BIN)/pytest -n 2 --dist worksteal -m 'long and not soak'
 
 check: $(BIN)/pytest site ## Lint, format, types, and the documentation's links
 	$(BIN)/ruff check .

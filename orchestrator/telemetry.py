@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 
 Log = structlog.typing.FilteringBoundLogger
+
+
+class _Forgiving:
+    """A stream whose lines may be lost: no request or step fails because the disk under the log is full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure(level: str, form: str) -> None:
@@ -17,7 +33,7 @@ def configure(level: str, form: str) -> None:
     structlog.configure(
         processors=[*_SHARED, structlog.processors.format_exc_info, _renderer(form)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Forgiving(sys.stderr))),
     )
     root = logging.getLogger("orchestrator")
     root.handlers = [handler(form)]

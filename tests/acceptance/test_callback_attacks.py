@@ -29,6 +29,8 @@ from tests.service import signed, status_change
 from tests.waiting import until
 from tests.watched_provider import WatchedProvider, watched_provider
 
+pytestmark = pytest.mark.long
+
 CONNECTIONS = 8
 OPEN = ("awaiting_callback", "in_review", "confirming")
 AGREES = {

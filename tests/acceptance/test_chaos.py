@@ -14,6 +14,8 @@ from tests.fleet import Fleet, Journey
 from tests.installation import SHORT, Installation
 from tests.postgres_server import PostgresServer, postgres_server
 
+pytestmark = pytest.mark.long
+
 __all__ = ["postgres_server"]
 SETTINGS = {
     "ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "2",

@@ -25,6 +25,8 @@ from tests.programs import program
 from tests.signups import documents, signup_data
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 __all__ = ["postgres_server"]
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 """What a token looks like, wherever it is."""

@@ -19,6 +19,8 @@ from tests.merchant_end import whsec
 from tests.signups import documents, signup_data
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def merchant(tmp_path: Path) -> Iterator[ExampleMerchant]:

@@ -41,6 +41,8 @@ from tests.sandbox_process import SandboxProcess
 from tests.signups import documents, signup_data
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 # OSL Pay is asked about a lost share 0.4 s, 2.4 s and 5 s after the loss is found: scaled down from the product's 5 s,
 # 30 s and 2 min, as is the lag of the status query from 20 s: longer than until the first question, shorter than until
 # the second.

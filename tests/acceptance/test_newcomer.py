@@ -20,6 +20,8 @@ from tests.installation import free_port
 from tests.launch import NO_DEPRECATED
 from tests.typed import Terminal, blocks_of
 
+pytestmark = pytest.mark.long
+
 Once = Callable[[str, Callable[[], Any]], Any]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import requests
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -23,6 +24,8 @@ from tests.sandbox_process import APP_ID, SandboxProcess, private_pem, rsa_key
 from tests.service import status_change
 from tests.signups import signup_data
 from tests.waiting import until
+
+pytestmark = pytest.mark.long
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "rotate-keys.md"
 KEYS, SIGNUP, NOTIFY = "ORCHESTRATOR_ENCRYPTION_KEYS", "ORCHESTRATOR_SIGNUP_SECRETS", "ORCHESTRATOR_NOTIFY_SECRET"

@@ -16,6 +16,8 @@ from orchestrator.records import Operation
 from tests.installation import Installation, User, http
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 DOCS = Path(__file__).parents[2] / "docs"
 STORIES = ("pass", "refused", "duplicate", "flaky")
 ENDS = {"pass": "approved", "refused": "needs_attention", "duplicate": "approved", "flaky": "approved"}
@@ -50,7 +52,7 @@ def figures(site: Installation) -> dict[tuple[str, ...], float]:
     """Value by name and sorted labels."""
     text = site.command("token", "list").stdout  # the command line works beside it
     assert "tests" in text
-    answer = http("GET", f"{site.url}/metrics", headers={"Authorization": f"Bearer {site._token}"})
+    answer = http("GET", f"{site.url}/metrics", headers={"Authorization": f"Bearer {site.token}"})
     families = text_string_to_metric_families(answer.text)
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -91,7 +93,7 @@ def test_every_line_of_a_run_has_a_known_name_and_its_ids(site: Installation, us
 
 def test_no_line_of_a_run_has_a_token_or_a_users_data(site: Installation, users: list[User]) -> None:
     text = "".join(site.log(name) for name in ("web", "worker", "other-worker"))
-    secret = [site._token or "", site.environ["BTSE_SECRET_KEY"], site.environ["ORCHESTRATOR_ENCRYPTION_KEYS"]]
+    secret = [site.token or "", site.environ["BTSE_SECRET_KEY"], site.environ["ORCHESTRATOR_ENCRYPTION_KEYS"]]
     for user in users:
         secret.append(site.onboarding(user)["uploadUrl"].rpartition("/")[2])
         secret += [user.name, f"{user.story}+"]

@@ -29,6 +29,8 @@ from tests.sandbox_process import SandboxProcess
 from tests.service import DAY, ENCRYPTION_KEY, NOTIFY_SECRET, SECOND, Bench
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 SIDES = (BEFORE, AFTER)
 NEW_KEY = base64.b64encode(b"another key, of thirty-two bytes").decode()
 AT_ONCE = {"RETAIN_DOCUMENTS_DAYS": "0.0000001", "RETAIN_PROFILE_DAYS": "0.0000001"}

@@ -25,6 +25,8 @@ from tests.postgres_server import PostgresServer, postgres_server
 from tests.service import SECOND, Bench, new_user
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 __all__ = ["postgres_server"]
 UNDISTURBED = moving.Watch(lambda: None, lambda: [], lambda rows: None, lambda: None)
 PLACES = ("here", "there")
