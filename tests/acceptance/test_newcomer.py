@@ -138,7 +138,7 @@ def test_every_command_of_the_readme_works(shop: dict[str, Path], tmp_path: Path
     assert making.commands.split("\n") == ["make demo", "make test", ""]
     recipes = (clone / "Makefile").read_text("utf-8")
     assert "\n\t@$(BIN)/orchestrator demo\n" in recipes
-    assert "\n\t$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak'\n" in recipes
+    assert "\n\t$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak and not long'\n" in recipes
 
     with Terminal(clone, newcomer.environment(tmp_path, shop["wheels"]), tmp_path / "terminal.log") as terminal:
         assert "Carries each user of a merchant through KYC" in terminal.run(typing.commands)
