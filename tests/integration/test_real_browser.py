@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser, Page, Playwright, Request
 
 from orchestrator.machine import State
 from tests.pages_server import PROFILE, Pages, pages_server, put_documents
@@ -40,6 +40,14 @@ class Seen:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     with pages_server(tmp_path_factory.mktemp("pages")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """One that knows `localhost` as well, which is another site than 127.0.0.1."""
+    running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    yield running
+    running.close()
 
 
 @contextmanager

@@ -94,8 +94,8 @@ def test_a_story_tells_its_statuses_in_order_and_the_query_follows(
     assert user.standing() == query
     assert arrivals[0].at > answered - 0.1
     for earlier, later in itertools.pairwise(arrivals):
-        assert later.timestamp > earlier.timestamp
-        assert later.at - earlier.at > GAP * 0.3
+        # By when they were sent: a busy receiver may take two at once.
+        assert later.timestamp - earlier.timestamp > GAP * 300
     time.sleep(3 * GAP)
     assert told(user.so_far()) == statuses
 
