@@ -18,6 +18,8 @@ from tests.acceptance.conftest import Install
 from tests.installation import SHORT, Installation, User, rebuilt
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 # OSL Pay is asked about a lost share 0.4 s, 2.4 s and 5 s after the loss is found: scaled down from the product's 5 s,
 # 30 s and 2 min, as are the lags of the status query from 20 s.
 TIMINGS = {**SHORT, "lost_questions": [400, 2_400, 5_000]}

@@ -12,9 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import Install
 from tests.installation import Installation, User, http
 from tests.waiting import until
+
+pytestmark = pytest.mark.long
 
 OVERDUE = 100_000
 PATIENT = {"CALLBACK_PATIENCE_SECONDS": "600"}
