@@ -71,6 +71,10 @@ class Documents:
         """Remove a file whose row is gone."""
         self.shelf.remove(location)
 
+    def of(self, onboarding_id: str) -> list[str]:
+        """Locations of all files of an onboarding, with or without a row. Raises StoreUnavailable."""
+        return [location for location, _ in self.shelf.locations() if location.startswith(f"{onboarding_id}/")]
+
     def strays(self, known: Callable[[str], set[str]], older_than: float) -> Iterator[str]:
         """Locations of files that no row names, written before `older_than` (unix seconds).
 

@@ -60,6 +60,9 @@ def erase(context: Context, onboarding_id: str, actor: str) -> bool:
     """
     row = context.store.onboarding(onboarding_id)
     if row is not None and row.erased_at is not None:
+        # Whoever was killed between the row and its files left these.
+        for location in context.documents.of(row.id):
+            context.documents.remove(location)
         raise Conflict("everything personal was erased already", row.state)
     cancelled = _cancel_authorization(context, row) if row is not None else False
     erase_here(context, onboarding_id, actor)

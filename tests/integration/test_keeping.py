@@ -497,6 +497,10 @@ def test_a_kill_between_file_and_row_leaves_no_row_without_its_file(
         ("reseal", "remove"): 2,
     }.items()
     assert bench.chain_faults(row) == []
+    if (verb, method) == ("erase", "remove"):
+        with pytest.raises(Conflict, match="erased already"):
+            retain.erase(bench.context, row.id, "test")
+        assert bench.context.documents.of(row.id) == [], "erased once more, the files are gone at once"
     bench.clock.advance(DAY + HOUR)
     retain.purge(bench.context)
     left = {location for location, _ in bench.context.documents.shelf.locations()}
