@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def _hanging_up(server: socket.socket) -> Iterator[None]:
+    """At the end the server hears of it at once: closing alone waits for the thread that still reads."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
 
 
 class CuttingProxy:
@@ -38,7 +49,7 @@ class CuttingProxy:
                 threading.Thread(target=self._downwards, args=(server, client), daemon=True).start()
 
     def _upwards(self, client: socket.socket, server: socket.socket) -> None:
-        with suppress(OSError), client, server:
+        with suppress(OSError), client, server, _hanging_up(server):
             while data := client.recv(65_536):
                 message = self._message
                 if message is not None and message in data:

@@ -152,6 +152,8 @@ class PostgresDriver:
             self._refusal = error
             raise
         self._refusal = None
+        # Who vanishes in the middle of a transaction must not hold its rows for as long as TCP takes to notice.
+        connection.execute("set idle_in_transaction_session_timeout = '30s'")
         if _answer(connection, "show synchronous_commit") == "off":
             # What is acknowledged is on disk, whatever the server's default.
             connection.execute("set synchronous_commit = on")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from orchestrator.errors import StoreUnavailable, Unauthenticated
@@ -21,6 +22,7 @@ from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.overview import overview
 from orchestrator.records import DeliveryStatus, Lane, Onboarding, Verdict
 from orchestrator.store import Change, LeaseLost
+from orchestrator.store.postgres import PostgresDriver
 from orchestrator.store.store import Held
 from tests.command_line import CHECKOUT, orchestrator
 from tests.cutting_proxy import CuttingProxy
@@ -460,3 +462,20 @@ def test_lists_and_the_flow_are_the_same_as_with_sqlite(shared_bench: Bench) -> 
     assert seen.counts[State.CANCELLED] == 1
     context.status.forget_hours(shared_bench.clock() + 1)
     assert context.status.flow("hour", 0) == {}
+
+
+def test_a_commit_reaches_the_disk_and_a_vanished_process_lets_go_whatever_the_server_says(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    url = postgres_server.new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        for setting in ("synchronous_commit = off", "idle_in_transaction_session_timeout = 0"):
+            connection.execute(f"alter database {url.rpartition('/')[2]} set {setting}")  # type: ignore[call-overload]
+    bench = bench_over(postgres_server, tmp_path, ORCHESTRATOR_DATABASE_URL=url)
+    driver = bench.service.driver
+    assert isinstance(driver, PostgresDriver)
+    with driver._connection() as connection:
+        names = ("synchronous_commit", "idle_in_transaction_session_timeout")
+        said = [list(connection.execute(f"show {name}").fetchone().values()) for name in names]
+    bench.close()
+    assert said == [["on"], ["30s"]]
