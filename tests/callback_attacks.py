@@ -171,7 +171,7 @@ class Attacks:
         word = self._random.choice(CLAIMS)
         twins = [
             lambda: json.dumps(says, indent=2).encode(),
-            lambda: json.dumps(says, ensure_ascii=False).encode(),
+            lambda: json.dumps(says, ensure_ascii=False).encode(errors="surrogatepass"),
             lambda: json.dumps(dict(reversed(says.items()))).encode(),
             lambda: sent.body.replace(b"PASS", b"\\u0050ASS"),
             lambda: sent.body + b" \n",
@@ -275,7 +275,7 @@ class Attacks:
         text = osl_sign(rsa_key("osl"), APP_ID, str(timestamp))
         bare = text.rstrip("=")
         spare = bare[:-1] + _BASE64[_BASE64.index(bare[-1]) ^ 1] + "=" * (len(text) - len(bare))
-        at = self._random.randrange(len(bare))
+        at = self._random.randrange(1, len(bare))  # what is before the first letter is not of the header's value
         twins = [bare, spare, text + "=", text[:at] + " " + text[at:], text[:at] + "!" + text[at:], text * 2]
         if set("+/") & set(text):
             twins.append(text.replace("+", "-").replace("/", "_"))

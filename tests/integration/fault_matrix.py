@@ -24,7 +24,7 @@ LET_IN = "{} did not accept the key, the signature, or this machine's IP address
 NOTHING_THERE = "{} has nothing there: the base URL or a path is wrong."
 BTSE, OSL = "BTSE Pay", "OSL Pay"
 
-HASTY = {"ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "0.5"}
+HASTY = {"ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "1"}
 """The deadline of the call that meets a fault; what comes after it has all the time."""
 
 
@@ -113,8 +113,8 @@ def _parked(operation: str, fault: str, kind: str, calls: Mapping[str, int], rea
     return Row(operation, fault, kind, then="needs_attention", calls=calls, reads=reads, **how)
 
 
-_BEFORE = {"hangBefore": 0.9, "act": False}
-_AFTER = {"hangAfter": 0.9}
+_BEFORE = {"hangBefore": 1.8, "act": False}
+_AFTER = {"hangAfter": 1.8}
 _TIMED_OUT = [
     _again(UPLOAD, "time-out before it was done", UNKNOWN, "`timeout`", lever=_BEFORE, environ=HASTY),
     _again(UPLOAD, "time-out after it was done", UNKNOWN, "`timeout`", done=1, lever=_AFTER, environ=HASTY),
