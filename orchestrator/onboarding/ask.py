@@ -65,7 +65,7 @@ def _confirmed(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequenc
     if row.claim is None or row.claim_callback != work.row.claim_callback:
         return []
     claimed = _WORDS[row.claim]
-    callback = _callback(context, row)
+    callback = None if row.claim_callback is None else context.store.callback(row.claim_callback)
     if answer is not None and answer.kyc_status in context.dialects.osl.agrees[claimed]:
         changes = {
             "kyc_status": claimed,
@@ -172,7 +172,3 @@ def _reason(context: Context, row: Onboarding, claimed: str, answer: KycStatus, 
     body = context.open_json(callback.body_sealed, "callbacks", callback.id, "body")
     said = body["data"].get("kycShareFailedReason")
     return said if isinstance(said, str) else ""
-
-
-def _callback(context: Context, row: Onboarding) -> Callback | None:
-    return next((item for item in context.store.callbacks(row.id) if item.id == row.claim_callback), None)

@@ -202,7 +202,9 @@ def _receive_for(context: Context, onboarding_id: str, webhook: _Webhook) -> Ver
 
     def decide(row: Onboarding) -> Sequence[Step]:
         nonlocal verdict, again
-        known = context.store.callbacks(row.id)
+        known = context.store.callbacks_to_judge_by(
+            row, token_hash=_token_hash(webhook), app_id=webhook.app_id, timestamp=webhook.timestamp
+        )
         again = _seen_before(webhook, known)
         if again is not None:
             verdict = Verdict.FORGED if again.verdict is Verdict.FORGED else Verdict.DUPLICATE

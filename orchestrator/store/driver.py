@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,6 +36,36 @@ class Session(Protocol):
 
     def run(self, name: str, /, **parameters: Any) -> int:
         """How many rows the statement called `name` changed. Raises Duplicate."""
+
+    def count(self, name: str, difference: int, /, **key: Any) -> None:
+        """Have the statement called `name` add `difference` to what `key` names, at the end of the transaction."""
+
+
+class Counts:
+    """What a transaction counts. The rows that hold counts are everybody's: each is written once, as late as can be,
+    and always in the same order, so that no two writers wait for each other."""
+
+    def __init__(self) -> None:
+        self._sums: Counter[tuple[str, tuple[tuple[str, Any], ...]]] = Counter()
+
+    def add(self, name: str, difference: int, key: Mapping[str, Any]) -> None:
+        """See Session.count."""
+        self._sums[name, tuple(key.items())] += difference
+
+    def write(self, session: Session) -> None:
+        """Write all of it."""
+        for (name, key), difference in sorted(self._sums.items()):
+            if difference:
+                session.run(name, **dict(key), difference=difference)
+        self.forget()
+
+    def kept(self) -> Counter[tuple[str, tuple[tuple[str, Any], ...]]]:
+        """What was counted so far."""
+        return self._sums.copy()
+
+    def forget(self, kept: Counter[tuple[str, tuple[tuple[str, Any], ...]]] | None = None) -> None:
+        """Count nothing, or only what was counted before."""
+        self._sums = kept or Counter()
 
 
 @dataclass(frozen=True)
@@ -138,15 +169,15 @@ def first(rows: list[Row]) -> Row | None:
 
 
 def tally(session: Session, differences: Mapping[tuple[str, str], int]) -> None:
-    """Count so many more, or fewer, of each (what, word); always in the same order, so that no two writers lock up."""
-    for (what, word), difference in sorted(differences.items()):
-        session.run("tally", what=what, word=word, difference=difference)
+    """Count so many more, or fewer, of each (what, word)."""
+    for (what, word), difference in differences.items():
+        session.count("tally", difference, what=what, word=word)
 
 
 def count_flow(session: Session, counted: Mapping[tuple[str, int, str], int]) -> None:
-    """Count so many more by hour and day; always in the same order, so that no two writers lock up."""
-    for (span, begins_at, what), difference in sorted(counted.items()):
-        session.run("count_flow", span=span, begins_at=begins_at, what=what, difference=difference)
+    """Count so many more by hour and day."""
+    for (span, begins_at, what), difference in counted.items():
+        session.count("count_flow", difference, span=span, begins_at=begins_at, what=what)
 
 
 @cache

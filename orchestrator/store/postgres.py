@@ -15,7 +15,17 @@ from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from orchestrator.errors import OrchestratorError, StoreUnavailable
-from orchestrator.store.driver import BEING_COPIED, BUSY, Contents, Duplicate, Row, check_open, migrations, statements
+from orchestrator.store.driver import (
+    BEING_COPIED,
+    BUSY,
+    Contents,
+    Counts,
+    Duplicate,
+    Row,
+    check_open,
+    migrations,
+    statements,
+)
 
 T = TypeVar("T")
 
@@ -35,12 +45,16 @@ _SETTINGS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "conne
 class _Session:
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+        self.counts = Counts()
 
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         return cast(list[Row], self._connection.execute(_sql(name), _storable(parameters)).fetchall())
 
     def run(self, name: str, /, **parameters: Any) -> int:
         return self._connection.execute(_sql(name), _storable(parameters)).rowcount
+
+    def count(self, name: str, difference: int, /, **key: Any) -> None:
+        self.counts.add(name, difference, key)
 
     def now(self, local: int) -> int:
         del local
@@ -104,7 +118,10 @@ class PostgresDriver:
         for _ in range(_TRIES):
             try:
                 with self._connection() as connection, connection.transaction():
-                    return work(_Session(connection))
+                    session = _Session(connection)
+                    value = work(session)
+                    session.counts.write(session)
+                    return value
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
                 continue
         raise StoreUnavailable("the database undid a write again and again: it is overloaded")

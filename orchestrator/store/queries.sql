@@ -121,12 +121,6 @@ select what, word, number from tallies where number > 0;
 insert into tallies (what, word, number) values (:what, :word, :difference)
 on conflict (what, word) do update set number = tallies.number + excluded.number;
 
--- name: tally_again
--- A webhook came again: a duplicate, or one more of a forged one.
-insert into tallies (what, word, number)
-select 'verdicts', case verdict when 'forged' then 'forged' else 'duplicate' end, 1 from callbacks where id = :id
-on conflict (what, word) do update set number = tallies.number + excluded.number;
-
 -- name: insert_signup
 -- A webhook-id always gives the onboarding that it first gave.
 insert into signups (webhook_id, onboarding_id, received_at) values (:webhook_id, :onboarding_id, :received_at);
@@ -182,6 +176,16 @@ on conflict (id) do update set verdict = excluded.verdict, onboarding_id = exclu
 -- The callbacks of one onboarding, in the order of arrival.
 select * from callbacks where onboarding_id = :onboarding_id order by received_at, timestamp, id;
 
+-- name: callbacks_to_judge_by
+-- Those of an onboarding that bear on one more: of the same identity, forged (few are kept), the newest that was
+-- believed in this round, and the claim. However many there are, few are read.
+select * from callbacks where onboarding_id = :onboarding_id and (
+        (token_hash = :token_hash and app_id = :app_id and timestamp = :timestamp)
+        or verdict = 'forged' or id = :claim_callback
+        or id = (select id from callbacks where onboarding_id = :onboarding_id and verdict = 'applied' and round = :round
+            order by timestamp desc limit 1))
+    order by received_at, timestamp, id;
+
 -- name: orphans_like
 -- Unmatched callbacks of the same identity.
 select * from callbacks where onboarding_id is null and app_id = :app_id and timestamp = :timestamp;
@@ -198,7 +202,7 @@ delete from callbacks where onboarding_id is null and id in (
 
 -- name: seen_again
 -- The same callback came once more.
-update callbacks set seen = seen + 1 where id = :id;
+update callbacks set seen = seen + 1 where id = :id returning verdict;
 
 -- name: insert_delivery
 -- One more notification for the merchant; due at once unless an earlier one of this onboarding is pending.

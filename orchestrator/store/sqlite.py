@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from sqlite_utils import Database, Migrations
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.store.driver import BEING_COPIED, BUSY, Duplicate, Row, check_open, migrations, statements
+from orchestrator.store.driver import BEING_COPIED, BUSY, Counts, Duplicate, Row, check_open, migrations, statements
 from orchestrator.store.presence import Presence
 from orchestrator.store.sqlite_faults import translated
 from orchestrator.store.sqlite_whole import SqliteWhole
@@ -39,6 +39,7 @@ class _Session:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._statements = statements(**_QUERY_MARKS)
+        self.counts = Counts()
 
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         cursor = self._execute(name, parameters)
@@ -50,6 +51,9 @@ class _Session:
 
     def run(self, name: str, /, **parameters: Any) -> int:
         return self._execute(name, parameters).rowcount
+
+    def count(self, name: str, difference: int, /, **key: Any) -> None:
+        self.counts.add(name, difference, key)
 
     def _execute(self, name: str, parameters: dict[str, Any]) -> sqlite3.Cursor:
         try:
@@ -218,6 +222,8 @@ class SqliteDriver:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         connection.execute("pragma synchronous = full")
+        # The log is written back by whoever commits beyond that: often and little, so that nobody waits long for it.
+        connection.execute("pragma wal_autocheckpoint = 250")
         connection.execute("pragma foreign_keys = on")
         return Database(connection)
 
@@ -275,7 +281,8 @@ class _Job:
         return self._value
 
     def run(self, session: _Session) -> bool:
-        """Whether the work was done; if not, what it did must be undone."""
+        """Whether the work was done; if not, what it did must be undone. It may be run again."""
+        self._error = None
         try:
             self._value = self._work(session)
         except sqlite3.DatabaseError as error:
@@ -308,18 +315,22 @@ class _Writer:
     def commit(self, group: list[_Job]) -> None:
         """All jobs in one transaction; a job that fails is undone alone."""
         with self._turnstile.turn():
-            self._execute("begin immediate")
             try:
-                if len(group) == 1:
-                    self._execute("commit" if group[0].run(self._session) else "rollback")
-                    return
-                for job in group:
-                    self._run(job)
+                self._execute("begin immediate")
+                if not all(job.run(self._session) for job in group):
+                    # Rare enough that a mark to go back to, before each of them, would cost more.
+                    self._roll_back()
+                    if len(group) == 1:
+                        return
+                    self._execute("begin immediate")
+                    for job in group:
+                        self._run_apart(job)
+                self._session.counts.write(self._session)
                 self._execute("commit")
             except BaseException:
                 with suppress(sqlite3.Error):
                     if self._database.conn.in_transaction:
-                        self._execute("rollback")
+                        self._roll_back()
                 raise
 
     def close(self) -> None:
@@ -327,11 +338,17 @@ class _Writer:
         self._database.close()
         self._turnstile.close()
 
-    def _run(self, job: _Job) -> None:
+    def _run_apart(self, job: _Job) -> None:
+        counted = self._session.counts.kept()
         self._execute("savepoint job")
         if not job.run(self._session):
             self._execute("rollback to job")
+            self._session.counts.forget(counted)
         self._execute("release job")
+
+    def _roll_back(self) -> None:
+        self._session.counts.forget()
+        self._execute("rollback")
 
 
 class _Turnstile:

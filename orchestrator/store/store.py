@@ -20,6 +20,7 @@ from orchestrator.records import (
     Lane,
     Onboarding,
     Transition,
+    Verdict,
 )
 from orchestrator.store import flow, rows
 from orchestrator.store.driver import Driver, Duplicate, Row, Session, count_flow, first, tally
@@ -172,6 +173,24 @@ class Store:
     def callbacks(self, onboarding_id: str) -> list[Callback]:
         """The callbacks of one onboarding, in the order of arrival."""
         return [rows.callback(row) for row in self._rows("callbacks", onboarding_id=onboarding_id)]
+
+    def callbacks_to_judge_by(
+        self, onboarding: Onboarding, *, token_hash: str, app_id: str, timestamp: int
+    ) -> list[Callback]:
+        """Those that bear on one more of this identity, in the order of arrival.
+
+        They are: the same identity's, the forged ones, the newest believed in this round, and the claim.
+        """
+        found = self._rows(
+            "callbacks_to_judge_by",
+            onboarding_id=onboarding.id,
+            round=onboarding.round,
+            claim_callback=onboarding.claim_callback or "",
+            token_hash=token_hash,
+            app_id=app_id,
+            timestamp=timestamp,
+        )
+        return [rows.callback(row) for row in found]
 
     def callback(self, callback_id: str) -> Callback | None:
         """One callback by its id."""
@@ -331,10 +350,9 @@ def _hold(session: Session, onboarding_id: str, held: Held) -> None:
 def _count(session: Session, before: Onboarding | None, now: Onboarding) -> None:
     if before is not None and before.state is now.state:
         return
-    differences = {now.state: 1} | ({before.state: -1} if before is not None else {})
-    # Always in the same order, so that two writers never wait for each other.
-    for state, difference in sorted(differences.items()):
-        session.run("count_state", state=state, difference=difference)
+    session.count("count_state", 1, state=now.state)
+    if before is not None:
+        session.count("count_state", -1, state=before.state)
 
 
 def _attach(session: Session, change: Change) -> None:
@@ -377,8 +395,9 @@ def _attach(session: Session, change: Change) -> None:
 
 
 def _see_again(session: Session, callback_id: str) -> None:
-    session.run("seen_again", id=callback_id)
-    session.run("tally_again", id=callback_id)
+    for row in session.rows("seen_again", id=callback_id):
+        word = Verdict.FORGED if row["verdict"] == Verdict.FORGED else Verdict.DUPLICATE
+        tally(session, {("verdicts", word): 1})
 
 
 def _learn(session: Session, outcome: Outcome, probe_ms: int) -> None:
