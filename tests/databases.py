@@ -16,13 +16,20 @@ from orchestrator.store.postgres import PostgresDriver
 from tests.postgres_server import PostgresServer
 
 ON_BOTH = ("test_store",)
-"""Modules whose tests run on both."""
+"""Modules whose tests run on both each time."""
+LONG_ON_BOTH = (
+    *("test_api", "test_bulk", "test_callbacks", "test_doctor", "test_documents", "test_fault_matrix", "test_keeping"),
+    *("test_pages", "test_roles", "test_schedule", "test_service_steps", "test_sign_in", "test_signup_hook"),
+    *("test_status_lists", "test_upload_page"),
+)
+"""Modules whose tests run on PostgreSQL too, but there only among the long ones."""
 # Leases and slots follow the server's clock, so that is passed in as well: what stands in front of the server's own
 # function says what the test's clock says.
 _CLOCK = """
-create table test_clock (at timestamptz not null);
+create table test_clock (at timestamptz not null, goes_since timestamptz);
 insert into test_clock values (now());
-create function public.clock_timestamp() returns timestamptz language sql volatile as 'select at from public.test_clock'
+create function public.clock_timestamp() returns timestamptz language sql volatile as
+    'select at + coalesce(pg_catalog.clock_timestamp() - goes_since, interval ''0'') from public.test_clock'
 """
 _BEFORE_ITS_OWN = "?options=-c%20search_path%3Dpublic,pg_catalog"
 
@@ -44,14 +51,16 @@ class _OnPostgresql:
 
 
 class Postgresql:
-    """One new database for one test; `tell(now)` sets its clock (unix ms)."""
+    """One new database for one test; `tell(now)` sets its clock (unix ms), which then stands still or `goes`."""
 
-    def __init__(self, server: PostgresServer) -> None:
+    def __init__(self, server: PostgresServer, *, goes: bool) -> None:
         self.url = server.new_database(_template(server)) + _BEFORE_ITS_OWN
+        self._goes = goes
         self._clock = psycopg.connect(self.url, autocommit=True)
 
     def tell(self, now: int) -> None:
-        self._clock.execute("update test_clock set at = to_timestamp(%s / 1000.0)", (now,))
+        since = "pg_catalog.clock_timestamp()" if self._goes else "null"
+        self._clock.execute(f"update test_clock set at = to_timestamp(%s / 1000.0), goes_since = {since}", (now,))
 
     def close(self) -> None:
         self._clock.close()
@@ -77,8 +86,26 @@ def connected(url: str) -> Iterator[Plain]:
             yield _OnPostgresql(connection)
 
 
+def tables(database: Plain) -> list[str]:
+    """The names of all tables."""
+    query = "select name from sqlite_master where type = 'table'"
+    if isinstance(database, _OnPostgresql):
+        query = "select tablename from pg_tables where schemaname = 'public'"
+    return [name for (name,) in database.execute(query).fetchall()]
+
+
+def dump(database: Plain) -> str:
+    """Every row of every table, as text."""
+    return "\n".join(
+        repr(row) for table in tables(database) for row in database.execute(f"select * from {table}").fetchall()
+    )
+
+
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """A test runs on SQLite; one of a module that runs on both also on PostgreSQL, unless it is marked `sqlite`."""
     module = metafunc.module.__name__.rpartition(".")[2]
-    if module in ON_BOTH and metafunc.definition.get_closest_marker("sqlite") is None:
-        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+    if metafunc.definition.get_closest_marker("sqlite") is not None:
+        return
+    if module in ON_BOTH + LONG_ON_BOTH:
+        marks = [pytest.mark.long] if module in LONG_ON_BOTH else []
+        metafunc.parametrize("database", ["sqlite", pytest.param("postgresql", marks=marks)], indirect=True)

@@ -61,6 +61,9 @@ def pdf(text: str = "a scan", size: int = 0) -> bytes:
 class Clock:
     """Unix milliseconds that stand still until a test moves them; a database that follows is told."""
 
+    goes = False
+    """By itself, as the database's own clock does."""
+
     def __init__(self, now: int | None = None) -> None:
         self._now = time.time_ns() // 1_000_000 if now is None else now
         self._followers: list[Callable[[int], None]] = []
@@ -140,7 +143,7 @@ class Bench:
         self._offset = 0
         self.services: list[Service] = []
         if self.server is not None and "ORCHESTRATOR_DATABASE_URL" not in settings:
-            self._postgresql = Postgresql(self.server)
+            self._postgresql = Postgresql(self.server, goes=self.clock.goes)
             self.clock.lead(self._postgresql.tell)
         self.context = self.open().context
         self.service.migrate()

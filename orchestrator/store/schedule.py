@@ -246,7 +246,8 @@ class _Claiming:
             lease_until=terms.lease_until,
             limit=limit,
         )
-        self._keep([rows.onboarding(row) for row in found], lane)
+        # A database may give in any order what it changed.
+        self._keep(sorted(map(rows.onboarding, found), key=lambda row: row.due_at or 0), lane)
 
     def _probe(self, provider: str, lanes: tuple[Lane, ...]) -> None:
         """One request to an unhealthy provider, if it is time for one and nobody else makes it."""

@@ -536,6 +536,7 @@ def test_what_a_provider_said_is_for_operators(played_web: Web) -> None:
     assert ISO.fullmatch(shown["lastError"]["at"])
 
 
+@pytest.mark.sqlite
 def test_a_database_that_is_away_is_503_and_acknowledges_nothing(web: Web) -> None:
     said = begun(web)
     for name in ("orchestrator.db", "orchestrator.db-wal"):

@@ -326,6 +326,7 @@ def test_a_document_that_began_in_the_round_before_does_not_get_into_the_next(pl
 # Sealed --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sqlite
 def test_nothing_plain_is_ever_on_disk(played_web: Web) -> None:
     bench = played_web.bench
     profile = {

@@ -39,6 +39,8 @@ LONGEST = 4 * DAY
 class WallClock(Clock):
     """Goes by itself, as a provider's does, and can still be moved."""
 
+    goes = True
+
     def __init__(self) -> None:
         super().__init__()
         self._ahead = 0
@@ -50,6 +52,8 @@ class WallClock(Clock):
     @now.setter
     def now(self, moment: int) -> None:
         self._ahead = max(0, moment - time.time_ns() // 1_000_000)
+        for tell in self._followers:
+            tell(self.now)
 
 
 @dataclasses.dataclass(frozen=True)

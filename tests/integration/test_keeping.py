@@ -21,6 +21,7 @@ from orchestrator.onboarding.retain import Purged
 from orchestrator.records import DeliveryStatus, Onboarding
 from orchestrator.worker import Worker
 from tests.command_line import CHECKOUT, orchestrator
+from tests.databases import dump
 from tests.merchant_end import MerchantEnd
 from tests.service import DAY, HOUR, MINUTE, SECOND, Bench, Clock, new_user, pdf, web_of
 from tests.waiting import until
@@ -29,10 +30,9 @@ NOTHING = Purged(0, 0, 0)
 
 
 def stored(bench: Bench) -> str:
-    """Every value in the database file, as text; what is sealed stays so."""
+    """Every value in the database, as text; what is sealed stays so."""
     with bench.connected() as database:
-        tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
-        return "\n".join(repr(row) for name in tables for row in database.execute(f"select * from {name}"))
+        return dump(database)
 
 
 def settled(bench: Bench) -> Onboarding:

@@ -17,6 +17,7 @@ from orchestrator.onboarding import collect, look, operate, receive, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.records import DeliveryStatus, Onboarding, ShareOutcome, Verdict
 from orchestrator.store import LeaseLost
+from tests.databases import dump
 from tests.sandbox_process import SandboxProcess
 from tests.service import DAY, HOUR, MINUTE, NOTIFY_SECRET, SECOND, Bench, pdf, signed, status_change
 
@@ -1030,9 +1031,9 @@ def test_a_refusal_parks_the_user_with_words_that_quote_none_of_their_data(
     for value in secret:
         assert value.casefold() not in told.casefold().replace(row.id.casefold(), "")
     with played.connected() as database:
-        dump = "\n".join(database.iterdump())
+        stored = dump(database)
     for value in secret:
-        assert value == row.merchant_user_id or value not in dump
+        assert value == row.merchant_user_id or value not in stored
 
 
 def test_the_callback_url_is_masked_in_a_providers_words(played: Bench) -> None:
