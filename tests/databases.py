@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import psycopg
 import pytest
@@ -20,7 +20,7 @@ ON_BOTH = ("test_store",)
 LONG_ON_BOTH = (
     *("test_api", "test_bulk", "test_callbacks", "test_doctor", "test_documents", "test_fault_matrix", "test_keeping"),
     *("test_pages", "test_roles", "test_schedule", "test_service_steps", "test_sign_in", "test_signup_hook"),
-    *("test_status_lists", "test_upload_page"),
+    *("test_status_lists", "test_upload_page", "test_stories", "test_trouble", "test_kill_points", "test_kills"),
 )
 """Modules whose tests run on PostgreSQL too, but there only among the long ones."""
 # Leases and slots follow the server's clock, so that is passed in as well: what stands in front of the server's own
@@ -101,11 +101,12 @@ def dump(database: Plain) -> str:
     )
 
 
-def parametrise(metafunc: pytest.Metafunc) -> None:
+def parametrise(metafunc: pytest.Metafunc, scope: Literal["function", "module"] = "function") -> None:
     """A test runs on SQLite; one of a module that runs on both also on PostgreSQL, unless it is marked `sqlite`."""
     module = metafunc.module.__name__.rpartition(".")[2]
     if metafunc.definition.get_closest_marker("sqlite") is not None:
         return
     if module in ON_BOTH + LONG_ON_BOTH:
         marks = [pytest.mark.long] if module in LONG_ON_BOTH else []
-        metafunc.parametrize("database", ["sqlite", pytest.param("postgresql", marks=marks)], indirect=True)
+        both = ["sqlite", pytest.param("postgresql", marks=marks)]
+        metafunc.parametrize("database", both, indirect=True, scope=scope)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
 import requests
@@ -36,6 +36,9 @@ from tests.merchant_end import MerchantEnd, whsec
 from tests.sandbox_process import SandboxProcess, public_pem, rsa_key
 from tests.signups import documents, signup_data
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.postgres_server import PostgresServer
 
 CHECKOUT = Path(__file__).parent.parent
 SHORT: Mapping[str, Any] = {
@@ -72,7 +75,10 @@ class Installation:
     """Everything in one folder on free loopback ports; what is running ends with the `with` block.
 
     `timings`: those of SHORT by default; `settings`: environment variables; `sandbox`: how it is started.
+    `server`: the PostgreSQL on which installations are made; None: they are made on SQLite.
     """
+
+    server: ClassVar[PostgresServer | None] = None
 
     def __init__(
         self,
@@ -218,13 +224,18 @@ class Installation:
         url = self.environ["ORCHESTRATOR_DATABASE_URL"]
         if url.startswith("postgresql:"):
             with psycopg.connect(url, row_factory=dict_row) as server:
-                return server.execute(re.sub(r":(\w+)", r"%(\1)s", sql).encode(), values).fetchall()
+                return server.execute(_for_postgresql(sql), values).fetchall()
         with closing(sqlite3.connect(self.database, timeout=10)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
 
     def change(self, sql: str, **values: Any) -> None:
         """Change rows beside the product, as time or an accident would."""
+        url = self.environ["ORCHESTRATOR_DATABASE_URL"]
+        if url.startswith("postgresql:"):
+            with psycopg.connect(url) as server:
+                server.execute(_for_postgresql(sql), values)
+            return
         with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
             connection.execute(sql, values)
 
@@ -401,7 +412,7 @@ class Installation:
             TIMINGS: json.dumps(dict(timings)),
             **SandboxProcess.credentials(),
             "OSL_WEBHOOK_PUBLIC_KEY": public_pem(rsa_key("osl")),
-            "ORCHESTRATOR_DATABASE_URL": f"sqlite:///{self.database}",
+            "ORCHESTRATOR_DATABASE_URL": self.server.new_database() if self.server else f"sqlite:///{self.database}",
             "ORCHESTRATOR_DOCUMENTS_URL": f"file:{self.folder}/documents",
             "ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
             "ORCHESTRATOR_PUBLIC_URL": self.url,
@@ -413,6 +424,10 @@ class Installation:
             "OSL_REQUESTS_PER_SECOND": "1000" if not self._sandbox_options["rate"] else "10",
             **settings,
         }
+
+
+def _for_postgresql(sql: str) -> bytes:
+    return re.sub(r":(\w+)", r"%(\1)s", sql).encode()
 
 
 def rebuilt(transitions: Sequence[Mapping[str, Any]]) -> tuple[str, int]:

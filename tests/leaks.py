@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from tests.databases import connected, dump
 from tests.installation import Installation, User, http
 from tests.sandbox_process import API_KEY, SECRET_KEY, private_pem, rsa_key
 from tests.service import signed, status_change
@@ -151,8 +152,7 @@ class Watched:
         documents = [path for path in (site.folder / "documents").rglob("*") if path.is_file()]
         told = json.dumps([notice.data for user in users for notice in site.merchant.told(user.name)])
         places = {
-            "database": self._database.read_bytes(),
-            "write-ahead log": self._log.read_bytes(),
+            **self._stored(),
             "documents": b"".join(str(path).encode() + path.read_bytes() for path in documents),
             "files while they were written": b"".join(self._watch.seen.values()),
             "logs": (site.log("web") + site.log("worker")).encode(),
@@ -166,6 +166,12 @@ class Watched:
             "needles": len(needles),
             "watched": list(self._watch.seen),
         }
+
+    def _stored(self) -> dict[str, bytes]:
+        if Installation.server is None:
+            return {"database": self._database.read_bytes(), "write-ahead log": self._log.read_bytes()}
+        with connected(self._site.environ["ORCHESTRATOR_DATABASE_URL"]) as database:
+            return {"database": dump(database).encode()}
 
     def _secrets(self, users: list[User]) -> dict[str, list[bytes]]:
         site = self._site

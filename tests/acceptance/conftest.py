@@ -13,13 +13,31 @@ from typing import Any
 
 import pytest
 
+from tests import databases
 from tests.installation import Installation
+from tests.postgres_server import postgres_server
+
+__all__ = ["postgres_server"]
 
 Install = Callable[..., Installation]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    databases.parametrise(metafunc, scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Installations are made on the database that the test is run on."""
+    name: str = getattr(request, "param", "sqlite")
+    if name == "postgresql":
+        Installation.server = request.getfixturevalue("postgres_server")
+    yield name
+    Installation.server = None
+
+
 @pytest.fixture
-def install(tmp_path: Path) -> Iterator[Install]:
+def install(tmp_path: Path, database: str) -> Iterator[Install]:
     """Starts an installation: `install(timings=…, settings=…, sandbox=…)`."""
     numbers = itertools.count(1)
     with ExitStack() as stack:
@@ -31,7 +49,7 @@ def install(tmp_path: Path) -> Iterator[Install]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+def installed(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Install]:
     """The same, for a whole module."""
     with ExitStack() as stack:
 
@@ -41,14 +59,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
         yield start
 
 
-@pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
-    """`once(name, play)`: what `play()` gives (JSON), played by one of the test processes for all of them."""
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, database: str) -> Callable[[str, Callable[[], Any]], Any]:
+    """`once(name, play)`: what `play()` gives (JSON), played by one of the test processes for all of them; on each
+    database once."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
 
     def played(name: str, play: Callable[[], Any]) -> Any:
+        name = f"{name}-{database}"
         kept = folder / f"{name}.json"
         with (folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -12,11 +12,10 @@ import pytest
 from tests import figures
 from tests.fleet import Fleet, Journey
 from tests.installation import SHORT, Installation
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.long
 
-__all__ = ["postgres_server"]
 SETTINGS = {
     "ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "2",
     # Longer than the webs can be away: a REJECT that no webhook explains twice is a person's to look at.

@@ -20,14 +20,13 @@ from requests.adapters import HTTPAdapter
 from tests.deployment import CHECKOUT, Dockerfile, compose, env_file, make_secrets, process_environment
 from tests.installation import free_port
 from tests.nginx_server import HOST, Nginx
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import PostgresServer
 from tests.programs import program
 from tests.signups import documents, signup_data
 from tests.waiting import until
 
 pytestmark = pytest.mark.long
 
-__all__ = ["postgres_server"]
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 """What a token looks like, wherever it is."""
 

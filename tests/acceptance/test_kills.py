@@ -233,6 +233,7 @@ def test_a_merchant_that_refuses_for_long_is_told_everything_in_order_in_the_end
     check_approved(site, user, "submitted", "in_review", "approved")
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("step", ["verified and not stored", "stored and not answered"])
 def test_a_webhook_is_not_lost_when_gunicorn_is_killed_while_it_takes_it(install: Install, step: str) -> None:
     # OSL Pay's webhooks come a second apart, and again two seconds after a failure.

@@ -144,6 +144,7 @@ def test_a_429_is_honoured_for_as_long_as_it_asks(busy: Installation, operation:
     busy.check(user)
 
 
+@pytest.mark.sqlite
 def test_nothing_is_acknowledged_while_the_disk_is_full_and_all_goes_on_afterwards(install: Install) -> None:
     site = install(settings=SETTINGS)
     assert site.sandbox
@@ -180,6 +181,7 @@ def test_nothing_is_acknowledged_while_the_disk_is_full_and_all_goes_on_afterwar
     site.check(collecting, waiting)
 
 
+@pytest.mark.sqlite
 def test_what_a_provider_answered_while_the_disk_was_full_is_not_shared_a_second_time(install: Install) -> None:
     site = install(
         settings=SETTINGS | {"CALLBACK_PATIENCE_SECONDS": "2", "ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "2"}
