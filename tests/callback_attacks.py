@@ -179,7 +179,7 @@ class Attacks:
             lambda: sent.body.replace(b'"kycStatus"', b'"KYCSTATUS": "%s", "kycStatus"' % word.encode()),
             lambda: sent.body.replace(b'"kycStatus"', b'"kyc\\u0053tatus": "%s", "kycStatus"' % word.encode()),
         ]
-        return replace(sent, body=self._random.choice(twins)(), answers=SIGNED | {400})
+        return replace(sent, body=self._random.choice(twins)(), answers=SIGNED | {400, 413})
 
     def _stale(self) -> Attack:
         return self._made(self._target(), self._sign(self._now() - self._random.randrange(6 * MINUTE, 10**9)))

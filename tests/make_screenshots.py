@@ -146,31 +146,36 @@ def main() -> None:
 
 
 def documentation(page: Page, pages: Pages, suffix: str) -> None:
-    """The operators' pages at a desk, the overview and the end user's form on a phone."""
+    """The operators' pages at a desk, the overview and all that an end user sees on a phone."""
+    known = {name: path for name, path, _ in targets(pages)}
     if suffix == "desk":
+        take(page, pages, "login", known["login"])
         sign_in(page, pages)
-        parked = pages.context.store.newest_onboarding("shop-48436")
-        assert parked
-        for name, path in (
-            ("status", "/status"),
-            ("list", "/status/onboardings"),
-            ("onboarding", f"/status/onboardings/{parked.id}"),
-        ):
-            page.goto(pages.url + path)
-            page.screenshot(path=DOCS / f"{name}.png", full_page=name != "list")
-            smaller(DOCS / f"{name}.png")
-    else:
-        sign_in(page, pages)
-        page.goto(f"{pages.url}/status")
-        page.screenshot(path=DOCS / "status-phone.png")
-        smaller(DOCS / "status-phone.png")
-        row = pages.sign_up("shop-48999", profile={"firstName": "Ana", "nationality": "HKG"})
-        put_documents(pages, row.id, "idFileFront")
-        screens = {"upload": "", "upload-photo": "?step=selfie", "upload-check": "?step=check&lang=zh-Hant-TW"}
-        for name, query in screens.items():
-            page.goto(f"{pages.url}{pages.link(row.id)}{query}")
-            page.screenshot(path=DOCS / f"{name}.png")
-            smaller(DOCS / f"{name}.png")
+        take(page, pages, "status", known["overview"], whole=True)
+        take(page, pages, "list", known["list"])
+        take(page, pages, "onboarding", known["one-needs_attention"], whole=True)
+        take(page, pages, "message", known["forbidden"])
+        take(page, pages, "reference", "/docs")
+        return
+    for name in ("awaiting_callback", "approved", "rejected", "expired"):
+        take(page, pages, f"upload-{name}", known[f"user-{name}"])
+    take(page, pages, "upload-unknown", known["unknown"])
+    row = pages.sign_up("shop-48999", profile={"firstName": "Ana", "nationality": "HKG"})
+    put_documents(pages, row.id, "idFileFront")
+    screens = {name: f"?step={name}" for name in ("type", "name", "document", "address", "questions")}
+    screens |= {"photo": "?step=selfie", "check": "?step=check&lang=zh-Hant-TW"}
+    take(page, pages, "upload", pages.link(row.id))
+    for name, query in screens.items():
+        take(page, pages, f"upload-{name}", pages.link(row.id) + query)
+    sign_in(page, pages)
+    take(page, pages, "status-phone", known["overview"])
+
+
+def take(page: Page, pages: Pages, name: str, path: str, *, whole: bool = False) -> None:
+    """One picture: of the window, or of the whole page."""
+    page.goto(pages.url + path)
+    page.screenshot(path=DOCS / f"{name}.png", full_page=whole)
+    smaller(DOCS / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ import errno
 import resource
 import selectors
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from email.utils import formatdate
 from functools import partial
 from typing import Any, ClassVar
@@ -55,6 +57,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     large_request_seconds: ClassVar[float] = 120.0  # head and body together
     small_body: ClassVar[int] = 64 * 1024
     memory_budget: ClassVar[int] = 64 * 1024 * 1024  # per process, of large bodies
+    large_at_once: ClassVar[int] = 2  # large bodies that threads take apart, which copies them
     linger_seconds: ClassVar[float] = 10.0
     linger_bytes: ClassVar[int] = 32 * 1024 * 1024
     answer_seconds: ClassVar[float] = 30.0  # that a thread waits for a client to take its answer
@@ -67,6 +70,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._gatherings: dict[Gathering, None] = {}
         self._large: dict[Gathering, None] = {}
         self._held = 0  # bytes of large bodies in memory, those of requests in threads included
+        self._room_for_large = threading.Semaphore(self.large_at_once)
         self._swept_at = 0.0
         self._stops_at: float | None = None
         self.cfg.set("sendfile", False)  # it would wait for the client outside of `AnswerSocket.sendall`
@@ -133,6 +137,12 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self.keepalived_conns.remove(conn)
         self._gather(conn.gathering)
         self._on_readable(conn.gathering, client)
+
+    def handle(self, conn: Any) -> Any:
+        """Answer a request (runs in a thread)."""
+        gathering: Gathering = conn.gathering
+        with self._room_for_large if gathering.charged else nullcontext():
+            return super().handle(conn)
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """A thread is done with a connection (runs in the loop)."""

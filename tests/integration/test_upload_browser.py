@@ -123,6 +123,21 @@ def test_a_photo_taken_on_its_side_stands_upright(pages: Pages, at: Callable[...
         assert image.size == (200, 400)
 
 
+def test_a_photo_of_the_heif_family_that_the_browser_can_decode_is_sent_as_a_jpeg(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    """Chromium decodes AVIF: the same container as HEIC, with another codec inside."""
+    buffer = BytesIO()
+    Image.new("RGB", (640, 400), "teal").save(buffer, "AVIF")
+    assert buffer.getvalue()[4:8] == b"ftyp"
+    visitor = at("front")
+    choose(visitor, "idFileFront", buffer.getvalue(), "IMG_0001.heic", "image/heic")
+    arrived(visitor)
+    expect(visitor.page.locator("#idFileFront-error")).to_be_empty()
+    with Image.open(BytesIO(stored(pages, row, "idFileFront"))) as image:
+        assert (image.format, image.size) == ("JPEG", (640, 400))
+
+
 def test_what_cannot_be_used_is_told_at_once_and_nothing_is_sent(
     pages: Pages, at: Callable[..., Visitor], row: Onboarding
 ) -> None:
