@@ -185,7 +185,7 @@ class Attacks:
         return self._made(self._target(), self._sign(self._now() - self._random.randrange(6 * MINUTE, 10**9)))
 
     def _future(self) -> Attack:
-        far = self._random.choice([6 * MINUTE, 10**9, 9_999_999_999_990 - self._now()])
+        far = self._random.choice([6 * MINUTE, 10**9, 9_999_999_990_000 - self._now()])
         return self._made(self._target(), self._sign(self._now() + far - self._random.randrange(1_000)))
 
     def _outdated(self) -> Attack:

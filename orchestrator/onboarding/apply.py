@@ -18,7 +18,7 @@ from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.masking import masked
 from orchestrator.records import Callback, CallbackToken, Document, Lane, Onboarding, ShareOutcome, Transition, changed
 from orchestrator.store import Change
-from orchestrator.store.store import Held
+from orchestrator.store.change import Held
 from orchestrator.telemetry import about
 
 _TRIES = 100

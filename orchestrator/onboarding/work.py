@@ -14,8 +14,8 @@ from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.measure import measured
 from orchestrator.providers.answers import Answer
 from orchestrator.records import Onboarding, Operation
+from orchestrator.store.change import Held
 from orchestrator.store.schedule import Claim
-from orchestrator.store.store import Held
 from orchestrator.telemetry import logger
 
 ACTOR = "worker"

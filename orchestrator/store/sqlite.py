@@ -8,11 +8,11 @@ the database away has to queue behind those that wait.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -25,6 +25,7 @@ from orchestrator.store.driver import BEING_COPIED, BUSY, Counts, Duplicate, Row
 from orchestrator.store.presence import Presence
 from orchestrator.store.sqlite_faults import translated
 from orchestrator.store.sqlite_whole import SqliteWhole
+from orchestrator.store.turnstile import Turnstile
 
 T = TypeVar("T")
 
@@ -33,6 +34,8 @@ GROUP = 64
 _MARKS = {"int": "integer", "bytes": "blob", "strict": "strict"}
 _QUERY_MARKS = {"skip_locked": "", "for_update": ""}
 _BUSY_MS = 5_000
+_PATIENCE = 0.004
+"""Seconds that a group waits at most for those who are expected to write."""
 
 
 class _Session:
@@ -80,6 +83,16 @@ class SqliteDriver:
         self._readers: list[Database] = []
         self._presence = Presence(path)
         self._opened = False
+        self._expected: set[int] = set()
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """See Driver.expected."""
+        self._expected.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._expected.discard(threading.get_ident())
 
     def open(self) -> None:
         """See Driver.open."""
@@ -135,7 +148,8 @@ class SqliteDriver:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
                 self._writer.start()
-        job = _Job(work)
+        job = _Job(work, threading.get_ident() in self._expected)
+        self._expected.discard(job.thread)
         self._jobs.put(job)
         result: T = job.result()
         return result
@@ -144,7 +158,7 @@ class SqliteDriver:
         """See Driver.migrate."""
         self.open()
         with translated():
-            turnstile = _Turnstile(self._path)
+            turnstile = Turnstile(self._path)
             try:
                 with turnstile.turn():
                     return self._migrate_alone()
@@ -180,7 +194,7 @@ class SqliteDriver:
     def restore(self, source: Path) -> None:
         """See Driver.restore."""
         self.open()
-        turnstile = _Turnstile(self._path)
+        turnstile = Turnstile(self._path)
         try:
             with translated(), turnstile.turn():
                 database, copy = self._open(), sqlite3.connect(source)
@@ -232,40 +246,51 @@ class SqliteDriver:
         while (group := self._next_group()) is not None:
             try:
                 with translated():
-                    writer = writer or _Writer(self._open(), _Turnstile(self._path))
+                    writer = writer or _Writer(self._open(), Turnstile(self._path))
                     writer.commit(group)
             except StoreUnavailable as error:
+                self._expect_again(group)
                 for job in group:
                     job.fail(error)
                 if writer is not None:
                     writer.close()
                     writer = None
             else:
+                self._expect_again(group)
                 for job in group:
                     job.finish()
         if writer is not None:
             writer.close()
 
     def _next_group(self) -> list[_Job] | None:
-        group = []
+        group: list[_Job] = []
         job = self._jobs.get()
+        wanted = 1 + self._jobs.qsize() + len(self._expected)
+        until = time.monotonic() + _PATIENCE
         while job is not None:
             group.append(job)
             if len(group) == GROUP:
                 return group
+            patience = until - time.monotonic() if self._expected and len(group) < wanted else 0
             try:
-                job = self._jobs.get_nowait()
+                job = self._jobs.get(timeout=patience) if patience > 0 else self._jobs.get_nowait()
             except queue.Empty:
                 return group
         if group:
             self._jobs.put(None)
         return group or None
 
+    def _expect_again(self, group: list[_Job]) -> None:
+        """Whoever was expected before they wrote is so again: before they are let go, or they would come too late."""
+        self._expected.update(job.thread for job in group if job.was_expected)
+
 
 class _Job:
     """One caller's write: what it does, and what it gave once it is durable."""
 
-    def __init__(self, work: Callable[[_Session], Any]) -> None:
+    def __init__(self, work: Callable[[_Session], Any], was_expected: bool) -> None:
+        self.thread = threading.get_ident()
+        self.was_expected = was_expected
         self._work = work
         self._value: Any = None
         self._error: BaseException | None = None
@@ -306,7 +331,7 @@ class _Job:
 class _Writer:
     """The one writing connection of a process."""
 
-    def __init__(self, database: Database, turnstile: _Turnstile) -> None:
+    def __init__(self, database: Database, turnstile: Turnstile) -> None:
         self._database = database
         self._execute = database.conn.execute
         self._session = _Session(database)
@@ -349,35 +374,6 @@ class _Writer:
     def _roll_back(self) -> None:
         self._session.counts.forget()
         self._execute("rollback")
-
-
-class _Turnstile:
-    """A fair lock between processes: wait at the gate, then for the room, then leave the gate to the next.
-
-    The kernel drops both locks when a process dies.
-    """
-
-    def __init__(self, database: Path) -> None:
-        names = (f"{database.name}.gate", f"{database.name}.lock")
-        self._gate, self._room = (os.open(database.with_name(name), os.O_RDWR | os.O_CREAT, 0o600) for name in names)
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Alone in the database, after those who came before."""
-        fcntl.flock(self._gate, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(self._room, fcntl.LOCK_EX)
-        finally:
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._room, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Give the files back."""
-        os.close(self._gate)
-        os.close(self._room)
 
 
 def _known_migrations() -> Migrations:

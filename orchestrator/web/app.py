@@ -88,7 +88,9 @@ class _Flask(Flask):
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             return start_response(status, [*headers, *SECURITY_HEADERS.items()], exc_info)
 
-        return super().wsgi_app(environ, start)
+        service: Service = self.extensions["orchestrator"]
+        with service.driver.expected():
+            return super().wsgi_app(environ, start)
 
     def ensure_sync(self, func: Any) -> Any:
         """No function of ours is asynchronous: Flask's looks at each anew for every request."""

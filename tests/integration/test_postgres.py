@@ -22,8 +22,8 @@ from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.overview import overview
 from orchestrator.records import DeliveryStatus, Lane, Onboarding, Verdict
 from orchestrator.store import Change, LeaseLost
+from orchestrator.store.change import Held
 from orchestrator.store.postgres import PostgresDriver
-from orchestrator.store.store import Held
 from tests.command_line import CHECKOUT, orchestrator
 from tests.cutting_proxy import CuttingProxy
 from tests.merchant_end import MerchantEnd

@@ -20,8 +20,8 @@ from orchestrator.machine import State
 from orchestrator.onboarding import advance
 from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
 from orchestrator.store import Change, LeaseLost
+from orchestrator.store.change import Held
 from orchestrator.store.schedule import Claim
-from orchestrator.store.store import Held
 from tests.service import MINUTE, SECOND, Bench
 
 DEADLINE = 10 * SECOND

@@ -31,8 +31,8 @@ from orchestrator.records import (
     Verdict,
 )
 from orchestrator.store import Change, LeaseLost, SqliteDriver, Store
+from orchestrator.store.change import Held
 from orchestrator.store.driver import Duplicate
-from orchestrator.store.store import Held
 from tests.databases import Plain
 from tests.service import SECOND, Bench
 

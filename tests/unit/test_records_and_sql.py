@@ -257,6 +257,8 @@ def called_statements() -> list[str]:
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if called in ("rows", "run", "_rows", "_onboarding", "_ids"):
                     found += name_patterns(node.args[0])
+                elif called == "count" and ast.unparse(node.func) == "session.count":
+                    found += name_patterns(node.args[0])
                 elif called == "_health" and len(node.args) == 3:
                     found += name_patterns(node.args[2])
             if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[-1].arg == "statement":
