@@ -263,7 +263,9 @@ def test_writers_that_wait_for_each_other_are_both_served(shared_bench: Bench) -
         shared_bench.service.driver.write(write)
 
     all_at_once(work, 2)
-    assert sorted(tries) == [1, 2], "the server undid one of them"
+    # One is undone, and again if it is back while the other still waits.
+    assert min(tries) == 1
+    assert max(tries) > 1, "the server undid one of them"
     for number in range(2):
         found = shared_bench.context.store.onboarding_of_signup(f"msg-{number}")
         assert found

@@ -79,6 +79,7 @@ def photo(width: int, height: int, *, noisy: bool = False) -> bytes:
 
 
 def choose(visitor: Visitor, kind: str, content: bytes, name: str = "photo.jpg", media: str = "image/jpeg") -> None:
+    visitor.page.wait_for_load_state()
     visitor.page.set_input_files(f"#{kind}", {"name": name, "mimeType": media, "buffer": content})
 
 
