@@ -463,23 +463,24 @@ def _go_on(drama: Play, waiting: Sequence[Case]) -> None:
                 drama.site.submit(case.user)
 
 
-PROVIDED_CASES = [Case(row, side) for row in PROVIDED for side in SIDES]
-WEB_CASES = [Case(row, side) for row in WEB_WRITES for side in SIDES]
+def cases_of(rows: Sequence[Provided | Asked]) -> list[Case]:
+    """Each row on each side, of which nothing has happened yet."""
+    return [Case(row, side) for row in rows for side in SIDES]
 
 
 @pytest.fixture(scope="module")
 def played(once: Callable[[str, Callable[[], Any]], Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("points")
-    found: dict[str, Any] = once("kill-points", lambda: play(folder, PROVIDED_CASES, WEB_CASES))
+    found: dict[str, Any] = once("kill-points", lambda: play(folder, cases_of(PROVIDED), cases_of(WEB_WRITES)))
     return found
 
 
-@pytest.mark.parametrize("case", PROVIDED_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases_of(PROVIDED), ids=lambda case: case.name)
 def test_a_worker_killed_at_a_write_leads_to_the_same_end(played: dict[str, Any], case: Case) -> None:
     check_provided(case, played["seen"][case.name])
 
 
-@pytest.mark.parametrize("case", WEB_CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases_of(WEB_WRITES), ids=lambda case: case.name)
 def test_a_web_process_killed_at_a_write_leads_to_the_same_end(played: dict[str, Any], case: Case) -> None:
     check_asked(case, played["seen"][case.name])
 
