@@ -68,7 +68,7 @@ soak: $(BIN)/pytest ## What takes too long for each commit; its figures go into 
 	$(BIN)/pytest -m soak -s
 	$(BIN)/python docs/make_guarantees.py --figures
 
-bench: $(BIN)/pytest ## Measure everything beside its goals, in about 20 minutes
+bench: $(BIN)/pytest ## Measure everything beside its goals, in about 12 minutes
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove what was made
