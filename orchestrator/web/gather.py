@@ -56,13 +56,15 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     request_seconds: ClassVar[float] = 10.0  # a head, and a small body with it
     large_request_seconds: ClassVar[float] = 120.0  # head and body together
     small_body: ClassVar[int] = 64 * 1024
-    memory_budget: ClassVar[int] = 64 * 1024 * 1024  # per process, of large bodies
+    memory_budget: ClassVar[int] = 48 * 1024 * 1024  # per process, of large bodies
     large_at_once: ClassVar[int] = 2  # large bodies that threads take apart, which copies them
     linger_seconds: ClassVar[float] = 10.0
     linger_bytes: ClassVar[int] = 32 * 1024 * 1024
     answer_seconds: ClassVar[float] = 30.0  # that a thread waits for a client to take its answer
     sweep_seconds: ClassVar[float] = 0.25
     stop_seconds: ClassVar[float] = 2.0  # that a request on its way has to arrive once the worker is to stop
+
+    wsgi: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -138,11 +140,18 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._gather(conn.gathering)
         self._on_readable(conn.gathering, client)
 
-    def handle(self, conn: Any) -> Any:
-        """Answer a request (runs in a thread)."""
-        gathering: Gathering = conn.gathering
-        with self._room_for_large if gathering.charged else nullcontext():
-            return super().handle(conn)
+    def load_wsgi(self) -> None:
+        """As the base class, with room for few large bodies at a time: taking one apart copies it."""
+        super().load_wsgi()
+        app: Callable[..., Any] = self.wsgi
+
+        def answer(environ: Any, start_response: Any) -> Any:
+            # Not held while the client takes the answer, which it may do slowly.
+            is_large = int(environ.get("CONTENT_LENGTH") or 0) > self.small_body
+            with self._room_for_large if is_large else nullcontext():
+                return app(environ, start_response)
+
+        self.wsgi = answer
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """A thread is done with a connection (runs in the loop)."""
