@@ -9,12 +9,10 @@ the database away has to queue behind those that wait.
 from __future__ import annotations
 
 import os
-import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +20,7 @@ from sqlite_utils import Database, Migrations
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.driver import BEING_COPIED, BUSY, Counts, Duplicate, Row, check_open, migrations, statements
+from orchestrator.store.groups import Groups, Job
 from orchestrator.store.presence import Presence
 from orchestrator.store.sqlite_faults import translated
 from orchestrator.store.sqlite_whole import SqliteWhole
@@ -29,13 +28,9 @@ from orchestrator.store.turnstile import Turnstile
 
 T = TypeVar("T")
 
-GROUP = 64
-"""Writes that are committed together at most, so that no process keeps the others waiting for long."""
 _MARKS = {"int": "integer", "bytes": "blob", "strict": "strict"}
 _QUERY_MARKS = {"skip_locked": "", "for_update": ""}
 _BUSY_MS = 5_000
-_PATIENCE = 0.004
-"""Seconds that a group waits at most for those who are expected to write."""
 
 
 class _Session:
@@ -77,22 +72,16 @@ class SqliteDriver:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._groups = Groups()
         self._start = threading.Lock()
         self._writer: threading.Thread | None = None
         self._readers: list[Database] = []
         self._presence = Presence(path)
         self._opened = False
-        self._expected: set[int] = set()
 
-    @contextmanager
-    def expected(self) -> Iterator[None]:
+    def expected(self) -> AbstractContextManager[None]:
         """See Driver.expected."""
-        self._expected.add(threading.get_ident())
-        try:
-            yield
-        finally:
-            self._expected.discard(threading.get_ident())
+        return self._groups.expected()
 
     def open(self) -> None:
         """See Driver.open."""
@@ -148,10 +137,7 @@ class SqliteDriver:
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
                 self._writer.start()
-        job = _Job(work, threading.get_ident() in self._expected)
-        self._expected.discard(job.thread)
-        self._jobs.put(job)
-        result: T = job.result()
+        result: T = self._groups.add(work).result()
         return result
 
     def migrate(self) -> list[str]:
@@ -209,7 +195,7 @@ class SqliteDriver:
     def close(self) -> None:
         """See Driver.close."""
         if self._writer is not None:
-            self._jobs.put(None)
+            self._groups.stop()
             self._writer.join()
             self._writer = None
         for database in self._readers:
@@ -243,89 +229,20 @@ class SqliteDriver:
 
     def _write_on(self) -> None:
         writer: _Writer | None = None
-        while (group := self._next_group()) is not None:
+        while group := self._groups.take():
             try:
                 with translated():
                     writer = writer or _Writer(self._open(), Turnstile(self._path))
                     writer.commit(group)
             except StoreUnavailable as error:
-                self._expect_again(group)
-                for job in group:
-                    job.fail(error)
+                self._groups.end(group, error)
                 if writer is not None:
                     writer.close()
                     writer = None
             else:
-                self._expect_again(group)
-                for job in group:
-                    job.finish()
+                self._groups.end(group)
         if writer is not None:
             writer.close()
-
-    def _next_group(self) -> list[_Job] | None:
-        group: list[_Job] = []
-        job = self._jobs.get()
-        wanted = 1 + self._jobs.qsize() + len(self._expected)
-        until = time.monotonic() + _PATIENCE
-        while job is not None:
-            group.append(job)
-            if len(group) == GROUP:
-                return group
-            patience = until - time.monotonic() if self._expected and len(group) < wanted else 0
-            try:
-                job = self._jobs.get(timeout=patience) if patience > 0 else self._jobs.get_nowait()
-            except queue.Empty:
-                return group
-        if group:
-            self._jobs.put(None)
-        return group or None
-
-    def _expect_again(self, group: list[_Job]) -> None:
-        """Whoever was expected before they wrote is so again: before they are let go, or they would come too late."""
-        self._expected.update(job.thread for job in group if job.was_expected)
-
-
-class _Job:
-    """One caller's write: what it does, and what it gave once it is durable."""
-
-    def __init__(self, work: Callable[[_Session], Any], was_expected: bool) -> None:
-        self.thread = threading.get_ident()
-        self.was_expected = was_expected
-        self._work = work
-        self._value: Any = None
-        self._error: BaseException | None = None
-        # Released when it is over: all that is needed of a Future, and much cheaper.
-        self._running = threading.Lock()
-        self._running.acquire()
-
-    def result(self) -> Any:
-        """Wait until it is durable; what the work gave, or raise what it raised."""
-        self._running.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def run(self, session: _Session) -> bool:
-        """Whether the work was done; if not, what it did must be undone. It may be run again."""
-        self._error = None
-        try:
-            self._value = self._work(session)
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.IntegrityError):
-                raise
-            self._error = error
-            return False
-        except Exception as error:  # noqa: BLE001 - handed to the caller's thread as it is
-            self._error = error
-            return False
-        return True
-
-    def finish(self) -> None:
-        self._running.release()
-
-    def fail(self, error: StoreUnavailable) -> None:
-        self._error = error
-        self._running.release()
 
 
 class _Writer:
@@ -337,7 +254,7 @@ class _Writer:
         self._session = _Session(database)
         self._turnstile = turnstile
 
-    def commit(self, group: list[_Job]) -> None:
+    def commit(self, group: list[Job]) -> None:
         """All jobs in one transaction; a job that fails is undone alone."""
         with self._turnstile.turn():
             try:
@@ -363,7 +280,7 @@ class _Writer:
         self._database.close()
         self._turnstile.close()
 
-    def _run_apart(self, job: _Job) -> None:
+    def _run_apart(self, job: Job) -> None:
         counted = self._session.counts.kept()
         self._execute("savepoint job")
         if not job.run(self._session):

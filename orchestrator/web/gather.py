@@ -62,8 +62,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     linger_bytes: ClassVar[int] = 32 * 1024 * 1024
     answer_seconds: ClassVar[float] = 30.0  # that a thread waits for a client to take its answer
     sweep_seconds: ClassVar[float] = 0.25
+    rest_seconds: ClassVar[float] = 0.001  # that other workers have for their share of many new connections
     stop_seconds: ClassVar[float] = 2.0  # that a request on its way has to arrive once the worker is to stop
-
     wsgi: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,6 +74,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._held = 0  # bytes of large bodies in memory, those of requests in threads included
         self._room_for_large = threading.Semaphore(self.large_at_once)
         self._swept_at = 0.0
+        self._accepted, self._rests_until = 0, 0.0
         self._stops_at: float | None = None
         self.cfg.set("sendfile", False)  # it would wait for the client outside of `AnswerSocket.sendall`
 
@@ -104,13 +105,21 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the loop, running or stopping: events, then whatever has become due."""
-        super().wait_for_and_dispatch_events(min(timeout, self.sweep_seconds) if self._gatherings else timeout)
+        if self._gatherings:
+            timeout = min(timeout, self.sweep_seconds)
+        if (rest := self._rests_until - time.monotonic()) > 0:
+            timeout = min(timeout, rest)
+        super().wait_for_and_dispatch_events(timeout)
         now = time.monotonic()
         if not self.alive:
             self._hurry(now)
         if now - self._swept_at >= self.sweep_seconds:
             self._swept_at = now
             self._sweep(now)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """As the base class, but not before this worker has rested."""
+        super().set_accept_enabled(enabled and time.monotonic() >= self._rests_until)
 
     def _hurry(self, now: float) -> None:
         """Stopping: a request that is on its way has a moment to arrive, which no sender can stretch."""
@@ -127,11 +136,19 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             self._accept_failed(error)
             return
         self.nr_conns += 1
+        self._let_others_accept()
         sock = AnswerSocket(fileno=accepted.detach())
         sock.patience = self.answer_seconds
         conn = TConn(self.cfg, sock, address, listener.getsockname())
         conn.gathering = Gathering(conn)
         self._gather(conn.gathering)
+
+    def _let_others_accept(self) -> None:
+        """Whoever is awake gets all connections of a burst, and keeps them: one worker would do the work of all."""
+        self._accepted += 1
+        if self._accepted % self.cfg.threads == 0:
+            self._rests_until = time.monotonic() + self.rest_seconds
+            self.set_accept_enabled(False)
 
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
         """The next request begins on a connection that was kept alive."""

@@ -315,6 +315,22 @@ def test_clients_that_leave_leave_no_open_file_behind(impatient: Server) -> None
     assert impatient.open_files() <= before
 
 
+def test_connections_that_come_all_at_once_are_shared_by_the_workers(server: Server) -> None:
+    def pids(count: int) -> list[int]:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Client(server.port)) for _ in range(count)]
+            return [int(client.ask("GET", "/").body.split()[4]) for client in clients]
+
+    until = time.monotonic() + 10
+    while len(set(pids(64))) < 2 and time.monotonic() < until:  # one of them may still be starting
+        time.sleep(0.1)
+    found = pids(64)
+    shares = sorted(found.count(pid) for pid in set(found))
+    print(f"of 64 connections: {shares}")
+    assert len(shares) == 2
+    assert shares[0] >= 24
+
+
 def test_when_all_connections_are_taken_slow_ones_make_room() -> None:
     options = ("--workers", "1", "--threads", "2", "--worker-connections", "32")
     with serving(GATHERING, *options) as crowded, contextlib.ExitStack() as stack:

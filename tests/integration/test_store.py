@@ -306,6 +306,7 @@ def test_of_writes_committed_together_only_the_failing_one_is_undone(bench: Benc
     def fail(session: Any) -> None:
         session.run("remove_document", onboarding_id=rows[2].id, kind="selfie")
         session.run("seen_again", id="x")
+        session.count("count_state", 5, state=State.COLLECTING)
         raise Conflict("on purpose", "none")
 
     results: dict[int, Any] = {}
@@ -332,6 +333,8 @@ def test_of_writes_committed_together_only_the_failing_one_is_undone(bench: Benc
         thread.join()
     assert results == {0: True, 1: True, 2: Conflict, 3: True, 4: False, 5: True}
     assert [bench.row(row).version - row.version for row in rows] == [1, 1, 0, 1, 0, 1]
+    assert store.counts() == {State.COLLECTING: 6}
+    assert store.tallies()["verdicts", Verdict.APPLIED] == 4
 
 
 def test_what_a_write_raises_reaches_its_caller_alone(bench: Bench) -> None:
