@@ -21,6 +21,8 @@ LONG_ON_BOTH = (
     *("test_api", "test_bulk", "test_callbacks", "test_doctor", "test_documents", "test_fault_matrix", "test_keeping"),
     *("test_pages", "test_roles", "test_schedule", "test_service_steps", "test_sign_in", "test_signup_hook"),
     *("test_status_lists", "test_upload_page", "test_stories", "test_trouble", "test_kill_points", "test_kills"),
+    *("test_commands", "test_rotations", "test_watching", "test_user_page", "test_load"),
+    "test_killed_writes",
 )
 """Modules whose tests run on PostgreSQL too, but there only among the long ones."""
 # Leases and slots follow the server's clock, so that is passed in as well: what stands in front of the server's own
