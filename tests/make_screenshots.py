@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 from orchestrator.health import Outcome
 from orchestrator.machine import Event, State
 from orchestrator.store import Change
-from tests.pages_server import PROFILE, Clock, Pages, pages_server, put_documents
+from tests.pages_server import PROFILE, Pages, pages_server, put_documents
 
 CHROMIUM = "/usr/bin/chromium"
 DOCS = Path("docs/images")
@@ -45,31 +45,31 @@ def seed(pages: Pages) -> None:
     for number, (state, name) in enumerate(_STORY):
         row = pages.sign_up(name, profile=PROFILE)
         put_documents(pages, row.id, "idFileFront", "selfie")
-        pages.clock.ms += 2 * _MINUTE
+        pages.clock.now += 2 * _MINUTE
         pages.in_state(state, name)
         if state is State.SHARING:
-            later = {"attempts": 3, "failing_since": pages.clock.ms, "step_at": pages.clock.ms + 8 * _MINUTE}
+            later = {"attempts": 3, "failing_since": pages.clock.now, "step_at": pages.clock.now + 8 * _MINUTE}
             pages.happen(row.id, Event.STEP_FAILED, changes=later)
-        pages.clock.ms += (17 if number < 8 else 1) * _MINUTE
+        pages.clock.now += (17 if number < 8 else 1) * _MINUTE
     context, newest = pages.context, pages.sign_up(_STORY[-1][1])
     for name, skew in (("btse", 400), ("osl", -900)):
-        outcome = Outcome(name, newest.id, pages.clock.ms - 4_000, skew_ms=skew)
+        outcome = Outcome(name, newest.id, pages.clock.now - 4_000, skew_ms=skew)
         context.store.commit(Change(newest, newest, outcome=outcome))
         newest = pages.sign_up(_STORY[-1][1])
-    context.schedule.beat("worker", pages.clock.ms - 2_000, 0)
+    context.schedule.beat("worker", pages.clock.now - 2_000, 0)
 
 
 def history(pages: Pages) -> None:
     """A month of users before the others, most of them approved, ever more of them."""
-    end = pages.clock.ms
+    end = pages.clock.now
     for number in range(90):
         ago = int(29 * _DAY * (1 - (number / 90) ** 0.7)) + (number % 9) * _HOUR
-        pages.clock.ms = end - ago
+        pages.clock.now = end - ago
         row = pages.in_state(State.AWAITING_CALLBACK, f"shop-{47_900 + number}")
-        pages.clock.ms += (2 + number * number % 173) * _MINUTE
+        pages.clock.now += (2 + number * number % 173) * _MINUTE
         pages.happen(row.id, Event.CALLBACK_FINAL_REJECT if number % 8 == 5 else Event.CALLBACK_PASS)
         pages.happen(row.id, Event.CONFIRMED_FINAL_REJECT if number % 8 == 5 else Event.CONFIRMED_PASS)
-    pages.clock.ms = end
+    pages.clock.now = end
 
 
 def targets(pages: Pages) -> Iterator[tuple[str, str, bool]]:
@@ -123,7 +123,7 @@ def smaller(path: Path) -> None:
 def main() -> None:
     """Take the documentation's pictures, or all into a folder."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    with tempfile.TemporaryDirectory() as place, pages_server(Path(place), Clock()) as pages, sync_playwright() as play:
+    with tempfile.TemporaryDirectory() as place, pages_server(Path(place)) as pages, sync_playwright() as play:
         history(pages)
         seed(pages)
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -1,4 +1,4 @@
-"""The pages over real HTTP, on a real SQLite file, for tests: a service, its web server, and a browser's manners."""
+"""The pages over real HTTP, on a real database, for tests: a service, its web server, and a browser's manners."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import base64
 import html
 import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import requests
 from PIL import Image
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from orchestrator.bootstrap import Service, build
 from orchestrator.config import Config
@@ -27,7 +25,9 @@ from orchestrator.onboarding.apply import Failure, Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Callback, Onboarding, Verdict
 from orchestrator.web.app import create_app
+from tests.databases import Postgresql
 from tests.sandbox_process import SandboxProcess, public_pem, rsa_key
+from tests.service import Bench, Clock, served
 
 PUBLIC_URL = "https://onboarding.example.com"
 START_MS = 1_795_341_600_000
@@ -72,16 +72,6 @@ _CALLBACKS = {
 
 
 @dataclass
-class Clock:
-    """A clock that tests set: `clock()` is unix milliseconds."""
-
-    ms: int = START_MS
-
-    def __call__(self) -> int:
-        return self.ms
-
-
-@dataclass
 class Browser:
     """A browser without scripts: keeps cookies, asks for pages, sends `Origin` with its forms."""
 
@@ -119,6 +109,7 @@ class Pages:
     """A running server and what is behind it."""
 
     service: Service
+    environ: Mapping[str, str]
     url: str
     clock: Clock
     operator: str
@@ -138,6 +129,17 @@ class Pages:
             assert browser.sign_in(token).status_code == 303
         return browser
 
+    @contextmanager
+    def elsewhere(self) -> Iterator[Browser]:
+        """A browser whose requests another process answers, over the same database."""
+        with (
+            closing(build(Config.from_env(self.environ), now_ms=self.clock)) as service,
+            served(create_app(service)) as url,
+        ):
+            browser = Browser(url)
+            yield browser
+            browser.session.close()
+
     def sign_up(
         self, merchant_user_id: str, *, profile: Mapping[str, str] | None = None, email: str | None = None
     ) -> Onboarding:
@@ -154,7 +156,7 @@ class Pages:
         """A new onboarding that was led to `state`, one second for each step."""
         row = self.sign_up(merchant_user_id, **signed_up)
         for event in PATHS[state]:
-            self.clock.ms += 1_000
+            self.clock.now += 1_000
             row = self.happen(row.id, event)
         return row
 
@@ -170,7 +172,7 @@ class Pages:
         if event is Event.UPLOADED:
             step.setdefault("changes", {"changed": False})
         if event is Event.SHARE_INTENDED:
-            step.setdefault("changes", {"share_sent_at": self.clock.ms})
+            step.setdefault("changes", {"share_sent_at": self.clock.now})
         if event is Event.SHARED:
             step.setdefault("changes", {"osl_user_id": f"7300{onboarding_id.encode()[4:8].hex()}"})
         if event is Event.CONFIRMED_PASS:
@@ -198,9 +200,9 @@ class Pages:
         context, row = self.context, look.find(self.context, onboarding_id)
         return Callback(
             id=context.new_id("cbk"),
-            received_at=self.clock.ms - 1,
+            received_at=self.clock.now - 1,
             app_id="sandbox-app",
-            timestamp=self.clock.ms - 1,
+            timestamp=self.clock.now - 1,
             token_hash=f"of-{row.id}-{row.round}",
             onboarding_id=row.id,
             round=row.round,
@@ -214,31 +216,31 @@ class Pages:
 
 
 @contextmanager
-def pages_server(folder: Path, clock: Clock | None = None, environ: Mapping[str, str] | None = None) -> Iterator[Pages]:
-    """Serve the pages over a new database in `folder`; `environ`: settings other than new ones."""
-    clock = clock or Clock()
-    service = build(Config.from_env(environ or environment(folder)), now_ms=clock)
-    service.migrate()
-    server = make_server("127.0.0.1", 0, create_app(service), threaded=True, request_handler=SilentRequests)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    pages = Pages(
-        service,
-        f"http://127.0.0.1:{server.server_port}",
-        clock,
-        access.create_token(service.context, "olga", "operator"),
-        access.create_token(service.context, "vic", "viewer"),
-        access.create_token(service.context, "shop", "merchant"),
-    )
-    try:
-        yield pages
-    finally:
-        for browser in pages.browsers:
-            browser.session.close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        service.close()
+def pages_server(folder: Path, **settings: str) -> Iterator[Pages]:
+    """Serve the pages over a new database, in `folder` or on the server that benches are made on."""
+    clock = Clock(START_MS)
+    with ExitStack() as stack:
+        if Bench.server is not None:
+            database = stack.enter_context(closing(Postgresql(Bench.server, goes=False)))
+            clock.lead(database.tell)
+            settings = {"ORCHESTRATOR_DATABASE_URL": database.url, **settings}
+        environ = environment(folder) | settings
+        service = stack.enter_context(closing(build(Config.from_env(environ), now_ms=clock)))
+        service.migrate()
+        pages = Pages(
+            service,
+            environ,
+            stack.enter_context(served(create_app(service))),
+            clock,
+            access.create_token(service.context, "olga", "operator"),
+            access.create_token(service.context, "vic", "viewer"),
+            access.create_token(service.context, "shop", "merchant"),
+        )
+        try:
+            yield pages
+        finally:
+            for browser in pages.browsers:
+                browser.session.close()
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -279,10 +281,3 @@ def put_documents(pages: Pages, onboarding_id: str, *kinds: str) -> None:
     """Store a small picture of each kind."""
     for kind in kinds:
         collect.put_document(pages.context, onboarding_id, kind, picture(), "merchant:shop")
-
-
-class SilentRequests(WSGIRequestHandler):
-    """Logs nothing."""
-
-    def log(self, *_: object, **__: object) -> None:
-        pass

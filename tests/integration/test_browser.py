@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 from flask import Flask
-from werkzeug.serving import make_server
 
 from tests.browser import PHONE, OpenBrowser
-from tests.pages_server import Pages, SilentRequests, pages_server
+from tests.pages_server import Pages, pages_server
+from tests.service import served
 
 _POLICY = "default-src 'none'; script-src 'self'; img-src data:"
 _BAD = {
@@ -33,13 +32,8 @@ def bad_pages() -> Iterator[str]:
         body = f"<!doctype html><html><link rel=icon href=data:,>{_BAD[name][0] if found else ''}"
         return body, 200 if found else 404, {"Content-Security-Policy": _POLICY}
 
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=SilentRequests)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

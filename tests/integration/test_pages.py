@@ -66,7 +66,7 @@ def test_the_list_is_filtered_by_state(pages: Pages) -> None:
 
 def test_the_list_comes_in_pages_newest_first(pages: Pages) -> None:
     for number in range(120):
-        pages.clock.ms += number % 2
+        pages.clock.now += number % 2
         pages.sign_up(f"u-{number}")
     browser = pages.browser(pages.viewer)
     path, seen, sizes = f"{LIST}?state=collecting", [], []
@@ -107,9 +107,9 @@ def test_warnings_health_and_the_last_beat_are_shown(pages: Pages) -> None:
     browser = pages.browser(pages.viewer)
     assert "No worker is running" in visible(browser.get("/status").text)
     row = pages.sign_up("u-1")
-    refused = Outcome("osl", row.id, pages.clock.ms, Kind.UNAUTHORIZED, "401", skew_ms=12_000)
+    refused = Outcome("osl", row.id, pages.clock.now, Kind.UNAUTHORIZED, "401", skew_ms=12_000)
     pages.context.store.commit(Change(row, row, outcome=refused))
-    pages.context.schedule.beat("worker", pages.clock.ms, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0)
     text = visible(browser.get("/status").text)
     assert "No worker is running" not in text
     assert "Worker Working Last seen 2026-11-22 10:00:00 UTC" in text
@@ -234,9 +234,9 @@ def test_a_delivery_is_resent_once_it_is_over(pages: Pages) -> None:
     assert path not in browser.get(one(row.id)).text
     assert browser.act("/status", path).status_code == 409
 
-    claimed = pages.context.schedule.claim_deliveries(pages.clock.ms, "lease", pages.clock.ms + 90_000, 1)[0]
+    claimed = pages.context.schedule.claim_deliveries(pages.clock.now, "lease", pages.clock.now + 90_000, 1)[0]
     failed = {**vars(claimed), "status": DeliveryStatus.FAILED, "due_at": None, "attempts": 10, "last_error": "500"}
-    pages.context.schedule.settle_delivery(type(claimed)(**failed), "lease", pages.clock.ms)
+    pages.context.schedule.settle_delivery(type(claimed)(**failed), "lease", pages.clock.now)
     page = browser.get(one(row.id)).text
     assert path in page
     assert "onboarding.submitted Failed 500 10" in visible(page)
@@ -264,7 +264,7 @@ def test_the_timeline_merges_transitions_and_callbacks(pages: Pages) -> None:
 def test_a_doubt_and_the_next_attempt_are_shown(pages: Pages) -> None:
     row = pages.in_state(State.APPROVED, "u-1")
     pages.happen(row.id, Event.CALLBACK_REJECT)
-    pages.context.schedule.beat("worker", pages.clock.ms, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0)
     text = visible(pages.browser(pages.viewer).get(one(row.id)).text)
     assert "Doubted since 2026-11-22" in text
     assert "A webhook claims otherwise than approved" in text

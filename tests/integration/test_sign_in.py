@@ -62,7 +62,7 @@ def test_the_eleventh_wrong_token_in_a_minute_has_to_wait(pages: Pages) -> None:
     answer = browser.sign_in(pages.operator)
     assert answer.status_code == 429
     assert 0 < int(answer.headers["Retry-After"]) <= 60
-    pages.clock.ms += 60_001
+    pages.clock.now += 60_001
     assert browser.sign_in(pages.operator).status_code == 303
 
 
@@ -108,7 +108,7 @@ def test_every_login_makes_a_new_session_and_ends_the_one_before(pages: Pages) -
 @pytest.mark.parametrize(("idle_ms", "answer"), [(HOUR_MS, 200), (HOUR_MS + 1, 302)])
 def test_a_session_ends_after_an_idle_hour(pages: Pages, idle_ms: int, answer: int) -> None:
     browser = pages.browser(pages.viewer)
-    pages.clock.ms += idle_ms
+    pages.clock.now += idle_ms
     assert browser.get("/status", allow_redirects=False).status_code == answer
 
 
@@ -116,8 +116,8 @@ def test_a_session_ends_after_twelve_hours_however_busy(pages: Pages) -> None:
     browser = pages.browser(pages.viewer)
     for _ in range(24):
         assert browser.get("/status", allow_redirects=False).status_code == 200
-        pages.clock.ms += HOUR_MS // 2
-    pages.clock.ms += 1
+        pages.clock.now += HOUR_MS // 2
+    pages.clock.now += 1
     assert browser.get("/status", allow_redirects=False).status_code == 302
 
 
@@ -135,6 +135,18 @@ def test_signing_out_ends_the_session_on_the_server(pages: Pages) -> None:
     assert "orchestrator" not in browser.session.cookies
     browser.session.cookies.set("orchestrator", secret, domain="127.0.0.1", path="/")
     assert browser.get("/status", allow_redirects=False).status_code == 302
+
+
+def test_all_processes_know_the_same_sessions_and_the_same_wrong_tokens(pages: Pages) -> None:
+    here = pages.browser(pages.operator)
+    with pages.elsewhere() as there:
+        there.session.cookies.update(here.session.cookies)
+        assert there.get("/status").status_code == 200
+        assert there.act("/status", "/logout").status_code == 303
+        assert here.get("/status", allow_redirects=False).status_code == 302
+        wrong = [browser.sign_in("orc_wrong").status_code for _ in range(5) for browser in (here, there)]
+        assert wrong == [401] * 10
+        assert [browser.sign_in(pages.operator).status_code for browser in (here, there)] == [429, 429]
 
 
 def test_signing_out_twice_leads_to_the_login(pages: Pages) -> None:

@@ -18,7 +18,7 @@ from orchestrator.onboarding.overview import overview
 from orchestrator.records import DeliveryStatus, Verdict
 from orchestrator.store import Change
 from tests.command_line import orchestrator
-from tests.pages_server import PROFILE, Pages, environment, pages_server, put_documents, visible
+from tests.pages_server import PROFILE, Pages, pages_server, put_documents, visible
 
 HOUR, DAY = 3_600_000, 86_400_000
 LIST = "/status/onboardings"
@@ -35,9 +35,9 @@ def pages(tmp_path: Path) -> Iterator[Pages]:
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     """A hundred users, one an hour, the last just now; of ten one is approved and one has a forged webhook."""
     with pages_server(tmp_path_factory.mktemp("many")) as running:
-        end = running.clock.ms
+        end = running.clock.now
         for number in range(100):
-            running.clock.ms = end - (99 - number) * HOUR
+            running.clock.now = end - (99 - number) * HOUR
             if number % 10 == 0:
                 running.in_state(State.APPROVED, f"u-{number:02d}")
             elif number % 10 == 5:
@@ -45,7 +45,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
                 running.forge(row.id)
             else:
                 running.sign_up(f"u-{number:02d}")
-        running.clock.ms = end + 1
+        running.clock.now = end + 1
         yield running
 
 
@@ -135,13 +135,12 @@ def test_the_csv_has_what_the_list_shows_and_nothing_personal(many: Pages) -> No
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])
 def test_no_cell_is_a_formula_on_the_page_or_from_the_command(tmp_path: Path, start: str) -> None:
-    environ = environment(tmp_path)
-    with pages_server(tmp_path, environ=environ) as pages:
+    with pages_server(tmp_path) as pages:
         pages.sign_up(f"{start}1+1")
         text = pages.browser(pages.viewer).get(f"{LIST}.csv").text
         assert f",'{start}1+1,collecting," in text
         if start == "=":
-            told = orchestrator(environ, tmp_path, "export").stdout
+            told = orchestrator(pages.environ, tmp_path, "export").stdout
             assert told.splitlines() == text.splitlines()
 
 
@@ -186,7 +185,7 @@ def test_several_need_the_sessions_token_an_operator_and_a_verb(pages: Pages) ->
 
 
 def test_the_flow_counts_what_came_and_what_was_settled_by_hour_and_day(pages: Pages) -> None:
-    start = pages.clock.ms - pages.clock.ms % DAY
+    start = pages.clock.now - pages.clock.now % DAY
     for at, state in (
         (start - 3 * DAY, State.APPROVED),
         (start - 3 * DAY + HOUR, State.REJECTED),
@@ -194,9 +193,9 @@ def test_the_flow_counts_what_came_and_what_was_settled_by_hour_and_day(pages: P
         (start + 5 * HOUR, State.APPROVED),
         (start + 6 * HOUR, State.COLLECTING),
     ):
-        pages.clock.ms = at
+        pages.clock.now = at
         pages.in_state(state, f"u-{at}-{len(look.counts(pages.context))}-{pages.context.new_id('x')}")
-    pages.clock.ms = start + 6 * HOUR + 1
+    pages.clock.now = start + 6 * HOUR + 1
     seen = overview(pages.context)
     assert {flow.at: (flow.began, flow.approved, flow.rejected) for flow in seen.days if flow.began} == {
         start - 3 * DAY: (2, 1, 1),
@@ -218,14 +217,14 @@ def test_the_flow_counts_what_came_and_what_was_settled_by_hour_and_day(pages: P
 def test_the_overview_names_who_needs_a_person_and_what_is_stuck_since_when(pages: Pages) -> None:
     parked = pages.in_state(State.NEEDS_ATTENTION, "u-parked")
     failing = pages.in_state(State.UPLOADING, "u-failing")
-    since = pages.clock.ms
+    since = pages.clock.now
     later = {"attempts": 3, "failing_since": since, "step_at": since + 9 * HOUR}
     pages.happen(failing.id, Event.STEP_FAILED, changes=later)
     silent = pages.in_state(State.AWAITING_CALLBACK, "u-silent")
-    claimed = pages.context.schedule.claim_deliveries(pages.clock.ms, "lease", pages.clock.ms + 90_000, 1)[0]
+    claimed = pages.context.schedule.claim_deliveries(pages.clock.now, "lease", pages.clock.now + 90_000, 1)[0]
     given_up = {**vars(claimed), "status": DeliveryStatus.FAILED, "due_at": None, "attempts": 10}
-    pages.context.schedule.settle_delivery(type(claimed)(**given_up), "lease", pages.clock.ms)
-    pages.clock.ms += 2 * HOUR
+    pages.context.schedule.settle_delivery(type(claimed)(**given_up), "lease", pages.clock.now)
+    pages.clock.now += 2 * HOUR
     seen = overview(pages.context)
     assert [row.id for row in seen.needs_person] == [parked.id]
     assert [item.id for item in seen.failed_deliveries] == [claimed.id]
@@ -241,10 +240,10 @@ def test_the_overview_names_who_needs_a_person_and_what_is_stuck_since_when(page
 def test_a_providers_answers_and_its_budget_are_shown(pages: Pages) -> None:
     row = pages.sign_up("u-1")
     for failure in (None, None, Kind.TRANSIENT):
-        outcome = Outcome("osl", row.id, pages.clock.ms, failure, "503")
+        outcome = Outcome("osl", row.id, pages.clock.now, failure, "503")
         assert pages.context.store.commit(Change(row, row, outcome=outcome))
         row = look.find(pages.context, row.id)
-    pages.context.schedule.take_slot(pages.clock.ms, "me", pages.clock.ms + 5_000)
+    pages.context.schedule.take_slot(pages.clock.now, "me", pages.clock.now + 5_000)
     osl = next(provider for provider in overview(pages.context).providers if provider.health.name == "osl")
     assert (osl.worked, osl.failed, osl.in_use, osl.budget) == (2, 1, 1, 10)
     assert "Errors, 24 h 33.3 % of 3 calls" in visible(pages.browser(pages.viewer).get("/status").text)
@@ -252,7 +251,7 @@ def test_a_providers_answers_and_its_budget_are_shown(pages: Pages) -> None:
 
 def test_counts_by_the_hour_are_forgotten_after_a_week_and_those_by_the_day_stay(pages: Pages) -> None:
     pages.in_state(State.APPROVED, "u-1")
-    pages.clock.ms += 8 * DAY
+    pages.clock.now += 8 * DAY
     retain.purge(pages.context)
     assert pages.context.status.flow("hour", 0) == {}
     assert pages.context.status.flow("day", 0) != {}
@@ -264,12 +263,12 @@ def test_counts_by_the_hour_are_forgotten_after_a_week_and_those_by_the_day_stay
 @pytest.mark.parametrize("path", ["/status", LIST, "one"])
 def test_a_page_is_304_until_something_changes_whatever_the_time(pages: Pages, path: str) -> None:
     row = pages.in_state(State.APPROVED, "u-1")
-    pages.context.schedule.beat("worker", pages.clock.ms, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0)
     path = f"{LIST}/{row.id}" if path == "one" else path
     browser = pages.browser(pages.viewer)
-    pages.clock.ms += 400
+    pages.clock.now += 400
     tag = browser.get(path).headers["ETag"]
-    pages.clock.ms += 400
+    pages.clock.now += 400
     assert browser.get(path, headers={"If-None-Match": tag}).status_code == 304
     pages.happen(row.id, Event.CONFIRMED_REJECT)
     assert browser.get(path, headers={"If-None-Match": tag}).status_code == 200
@@ -278,7 +277,7 @@ def test_a_page_is_304_until_something_changes_whatever_the_time(pages: Pages, p
 def test_a_page_that_is_only_open_does_not_keep_its_session(pages: Pages) -> None:
     browser, user = pages.browser(pages.viewer), pages.browser(pages.viewer)
     for _ in range(6):
-        pages.clock.ms += 11 * 60_000
+        pages.clock.now += 11 * 60_000
         last = browser.get("/status", headers={"X-Live": "1"}, allow_redirects=False)
         assert user.get("/status", allow_redirects=False).status_code == 200
     assert (last.status_code, last.headers["Location"].partition("?")[0]) == (302, "/login")
@@ -330,20 +329,20 @@ def test_what_was_erased_cannot_be_revealed_and_the_page_says_so(pages: Pages) -
 def test_an_unhealthy_provider_is_tried_at_once_when_an_operator_says_so(pages: Pages) -> None:
     rows = [pages.in_state(State.UPLOADING, f"u-{number}") for number in range(3)]
     for row in rows:
-        later = {"unauthorized": 1, "step_at": pages.clock.ms + 60_000}
+        later = {"unauthorized": 1, "step_at": pages.clock.now + 60_000}
         failed = pages.happen(row.id, Event.STEP_FAILED, changes=later)
-        outcome = Outcome("btse", row.id, pages.clock.ms, Kind.UNAUTHORIZED, "401")
+        outcome = Outcome("btse", row.id, pages.clock.now, Kind.UNAUTHORIZED, "401")
         assert pages.context.store.commit(Change(failed, failed, outcome=outcome))
     health = pages.context.schedule.health("btse")
-    assert health.next_probe_at == pages.clock.ms + 60_000
+    assert health.next_probe_at == pages.clock.now + 60_000
     path = f"{LIST}/{rows[0].id}"
     browser = pages.browser(pages.operator)
     answer = browser.act(path, f"{path}/hurry")
     assert answer.status_code == 303
     assert "taken now" in browser.get(answer.headers["Location"]).text
-    assert pages.context.schedule.health("btse").next_probe_at == pages.clock.ms
+    assert pages.context.schedule.health("btse").next_probe_at == pages.clock.now
     row = look.find(pages.context, rows[0].id)
-    assert row.due_at == pages.clock.ms
+    assert row.due_at == pages.clock.now
     assert look.transitions(pages.context, row)[-1].event is Event.HURRIED
     again = browser.act(path, f"{path}/hurry")
     assert again.status_code == 409
@@ -355,7 +354,7 @@ def test_osl_pay_is_asked_at_most_once_a_minute_however_often_it_is_wanted(pages
     operate.hurry(pages.context, row.id, "operator:olga")
     with pytest.raises(Conflict, match="due already"):
         operate.hurry(pages.context, row.id, "operator:olga")
-    pages.happen(row.id, Event.ANSWERED_OPEN, changes={"step_at": pages.clock.ms + HOUR})
-    pages.clock.ms += 1_000
+    pages.happen(row.id, Event.ANSWERED_OPEN, changes={"step_at": pages.clock.now + HOUR})
+    pages.clock.now += 1_000
     asked = operate.hurry(pages.context, row.id, "operator:olga")
-    assert asked.due_at == pages.clock.ms - 1_000 + pages.context.timings.ask_every
+    assert asked.due_at == pages.clock.now - 1_000 + pages.context.timings.ask_every

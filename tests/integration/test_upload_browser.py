@@ -17,7 +17,7 @@ from orchestrator.onboarding import collect, operate
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 from tests.browser import DESKTOP, LONGEST_PAGE, PHONE, OpenBrowser, Visitor
-from tests.pages_server import PROFILE, Pages, environment, pages_server, picture, put_documents
+from tests.pages_server import PROFILE, Pages, pages_server, picture, put_documents
 
 GPS = 0x8825
 SCREENS = ("type", "name", "about", "document", "address", "questions", "front", "back", "selfie", "check")
@@ -43,7 +43,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         "ORCHESTRATOR_ACCENT_COLOR": "#f5c400",
         "ORCHESTRATOR_SUPPORT_CONTACT": "help@shop.example",
     }
-    with pages_server(folder, environ=environment(folder) | settings) as running:
+    with pages_server(folder, **settings) as running:
         yield running
 
 
@@ -334,7 +334,7 @@ def test_a_later_round_tells_the_reason_and_asks_only_for_that_again(pages: Page
     row = pages.sign_up("u-again", profile=PROFILE)
     put_documents(pages, row.id, "idFileFront", "selfie")
     for event in (Event.SUBMITTED, Event.UPLOADED, Event.SHARE_INTENDED, Event.SHARED, Event.CALLBACK_REVIEW):
-        pages.clock.ms += 1_000
+        pages.clock.now += 1_000
         pages.happen(row.id, event, changes={"changed": False})
     visitor = open_browser(pages.url, PHONE)
     visitor.go(pages.link(row.id))
@@ -343,7 +343,7 @@ def test_a_later_round_tells_the_reason_and_asks_only_for_that_again(pages: Page
     expect(visitor.page.locator(".banner")).to_contain_text("The photo is blurred")
     expect(visitor.page.locator("form")).to_contain_text("You have not changed anything yet.")
     visitor.check_accessible()
-    pages.clock.ms += 60_000
+    pages.clock.now += 60_000
     visitor.page.get_by_role("link", name="Send again: Front of your document").click()
     choose(visitor, "idFileFront", photo(600, 400))
     arrived(visitor)
