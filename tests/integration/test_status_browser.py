@@ -186,6 +186,7 @@ def test_the_list_can_be_used_with_the_keyboard_alone(open_browser: OpenBrowser,
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
+    page.wait_for_url("**#main")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "q"
     page.keyboard.type("shop-48436")

@@ -79,7 +79,6 @@ def photo(width: int, height: int, *, noisy: bool = False) -> bytes:
 
 
 def choose(visitor: Visitor, kind: str, content: bytes, name: str = "photo.jpg", media: str = "image/jpeg") -> None:
-    visitor.page.wait_for_load_state()
     visitor.page.set_input_files(f"#{kind}", {"name": name, "mimeType": media, "buffer": content})
 
 
@@ -137,6 +136,22 @@ def test_a_photo_of_the_heif_family_that_the_browser_can_decode_is_sent_as_a_jpe
     expect(visitor.page.locator("#idFileFront-error")).to_be_empty()
     with Image.open(BytesIO(stored(pages, row, "idFileFront"))) as image:
         assert (image.format, image.size) == ("JPEG", (640, 400))
+
+
+def test_what_is_chosen_before_the_script_is_there_is_sent_by_it(
+    pages: Pages, open_browser: OpenBrowser, row: Onboarding
+) -> None:
+    visitor = open_browser(pages.url, PHONE)
+    held: list[Route] = []
+    visitor.page.route("**/upload.js*", lambda route: held.append(route))
+    visitor.page.goto(f"{pages.url}{pages.link(row.id)}?step=front", wait_until="commit")
+    choose(visitor, "idFileFront", photo(640, 400))
+    visitor.page.wait_for_timeout(100)
+    assert pages.context.store.documents(row.id) == []
+    [script] = held
+    script.continue_()
+    arrived(visitor)
+    assert stored(pages, row, "idFileFront").startswith(b"\xff\xd8")
 
 
 def test_what_cannot_be_used_is_told_at_once_and_nothing_is_sent(

@@ -109,12 +109,15 @@
     else if (files.length > 1) refuse(words.one);
   };
 
+  const take = (input) => {
+    choose(input.files);
+    // What was sent by itself is not sent again with the form.
+    input.value = "";
+  };
   for (const input of inputs) {
-    input.addEventListener("change", () => {
-      choose(input.files);
-      // What was sent by itself is not sent again with the form.
-      input.value = "";
-    });
+    input.addEventListener("change", () => take(input));
+    // A page is there before its scripts: on a slow line something may have been chosen by now.
+    if (input.files.length) take(input);
   }
 
   const place = find(".choose");
