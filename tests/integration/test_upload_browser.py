@@ -143,7 +143,11 @@ def test_what_is_chosen_before_the_script_is_there_is_sent_by_it(
 ) -> None:
     visitor = open_browser(pages.url, PHONE)
     held: list[Route] = []
-    visitor.page.route("**/upload.js*", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    visitor.page.route("**/upload.js*", hold)
     visitor.page.goto(f"{pages.url}{pages.link(row.id)}?step=front", wait_until="commit")
     choose(visitor, "idFileFront", photo(640, 400))
     visitor.page.wait_for_timeout(100)
