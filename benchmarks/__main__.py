@@ -6,7 +6,18 @@ import time
 
 import click
 
-from benchmarks import acknowledge, burst, documents, end_to_end, growth, limit, signup_to_approved, start, waiting
+from benchmarks import (
+    acknowledge,
+    burst,
+    documents,
+    end_to_end,
+    growth,
+    limit,
+    pages,
+    signup_to_approved,
+    start,
+    waiting,
+)
 
 _ALL = {
     "acknowledge": acknowledge.measure,
@@ -16,6 +27,7 @@ _ALL = {
     "waiting": waiting.measure,
     "burst": burst.measure,
     "documents": documents.measure,
+    "pages": pages.measure,
     "start": start.measure,
     "signup_to_approved": signup_to_approved.measure,
 }

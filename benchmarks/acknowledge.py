@@ -129,14 +129,3 @@ def _report(fast: Sequence[_Round], even: Sequence[_Round], half: float) -> Sequ
 
 def _apart(even: Sequence[_Round]) -> tuple[list[Sent], list[Sent]]:
     return [one.ours for one in even], [one.bare for one in even]
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -81,14 +81,3 @@ def measure(*, short: bool = False) -> Sequence[Goal]:
 def _one(settings: Settings, query: str) -> int:
     with closing(sqlite3.connect(f"file:{settings.database}?mode=ro", uri=True, timeout=10)) as connection:
         return int(connection.execute(query).fetchone()[0])
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,8 +8,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from benchmarks import sending, stored
 from benchmarks.job import expect, picture
 from benchmarks.measuring import Goal, report
@@ -68,14 +66,3 @@ def _form(settings: Settings, path: str, size: int) -> bytes:
     body = b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
     return sending.request("POST", settings.port, path, headers, body)
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -141,14 +141,3 @@ def _disk(settings: Settings) -> int:
         (free,) = connection.execute("pragma freelist_count").fetchone()
         (size,) = connection.execute("pragma page_size").fetchone()
     return int((pages - free) * size)
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -156,14 +156,3 @@ def _goals(
         yield Goal(f"{name} at the largest, of the smallest", ratio(large, small), "at most", _OF_TEN_THOUSAND)
     for name in memory[0]:
         yield Goal(f"{name} at the largest, of the smallest", memory[2][name] / memory[0][name], "at most", _MEMORY)
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -107,14 +107,3 @@ def _wait(url: str, users: int) -> tuple[list[float], dict[str, int]]:
             calls = requests.get(f"{url}/sandbox/requests", timeout=60).json()
             return sorted(call["monotonicMs"] for call in calls if call["operation"].startswith("osl.")), summary
     raise click.ClickException(f"{asked} requests instead of {users * _PER_USER}")
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How long the operators' pages take with many onboardings: overview, list and one onboarding, over HTTP.
 
-`python -m benchmarks.pages` prints a table and writes `benchmarks/pages.json`. Times are until a page's last byte.
+`python -m benchmarks pages` prints a table and writes `benchmarks/pages.json`. Times are until a page's last byte.
 """
 
 from __future__ import annotations
@@ -122,14 +122,3 @@ def _report(count: int, played: Sequence[Mapping[str, Sequence[float]]]) -> Sequ
         rows.append({"page": name, "p50 ms": median, "p99 ms": percentile(times, 0.99), "stored": count})
         goals.append(Goal(f"{name}, until the last byte", median, "at most", _GOAL_MS, "ms"))
     return report("pages", f"The operators' pages over {count:,} onboardings", rows, goals)
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

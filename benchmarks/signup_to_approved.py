@@ -46,14 +46,3 @@ def _one(player: Player, number: int) -> float:
             return (time.monotonic() - began) * 1000
         time.sleep(0.01)
     raise click.ClickException(f"user {number} did not settle within {_LONGEST:.0f} s")
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

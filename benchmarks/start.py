@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import requests
 
 from benchmarks.measuring import Goal, report, rounds
@@ -61,14 +60,3 @@ def wait_for_answer(port: int, path: str = "/healthz") -> None:
             pass
         time.sleep(0.01)
     raise TimeoutError(f"{path} did not answer")
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from benchmarks import stored
 from benchmarks.measuring import Goal, report
 from benchmarks.processes import Processes, Settings, family, memory_mb, processor_seconds, threads
@@ -76,14 +74,3 @@ def _start(processes: Processes, settings: Settings) -> list[subprocess.Popen[by
     web = processes.gunicorn("orchestrator.wsgi:app", settings.port, settings.environ, workers=1)
     wait_for_answer(settings.port, "/readyz")
     return [web, worker]
-
-
-@click.command()
-@click.option("--short", is_flag=True, help="Only to see that it works.")
-def main(short: bool) -> None:
-    """Run this benchmark alone."""
-    measure(short=short)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,7 @@ GOALS = {
     "waiting": 4,
     "burst": 2,
     "documents": 2,
+    "pages": 7,
     "start": 2,
     "signup_to_approved": 0,
 }
