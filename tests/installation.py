@@ -229,15 +229,14 @@ class Installation:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, values)]
 
-    def change(self, sql: str, **values: Any) -> None:
-        """Change rows beside the product, as time or an accident would."""
+    def change(self, sql: str, **values: Any) -> int:
+        """Change rows beside the product, as time or an accident would; how many there were."""
         url = self.environ["ORCHESTRATOR_DATABASE_URL"]
         if url.startswith("postgresql:"):
             with psycopg.connect(url) as server:
-                server.execute(_for_postgresql(sql), values)
-            return
+                return server.execute(_for_postgresql(sql), values).rowcount
         with closing(sqlite3.connect(self.database, timeout=10)) as connection, connection:
-            connection.execute(sql, values)
+            return connection.execute(sql, values).rowcount
 
     # HTTP ----------------------------------------------------------------------------------------------------
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Install
+from tests.databases import connected
 from tests.installation import Installation, User, http
 from tests.waiting import until
 
@@ -46,13 +46,17 @@ def test_a_webhook_is_answered_within_a_second_while_64_connections_wait_after_o
     assert site.verdicts(user) == [("applied", 1)] * 5
 
 
-def test_a_submit_is_shared_within_three_seconds_in_spite_of_100_000_overdue_polls(install: Install) -> None:
+def test_a_submit_is_shared_within_three_seconds_in_spite_of_100_000_overdue_polls(
+    install: Install, database: str
+) -> None:
     site = install(settings=PATIENT | {"OSL_REQUESTS_PER_SECOND": "10"})
     assert site.sandbox
     first = site.begin("silent")
     site.wait_for(first, "awaiting_callback")
     users = [site.collect("pass") for _ in range(3)]
-    pile_up_overdue_polls(site, first)
+    # Who writes for so long beside the product must hold a SQLite database, or the product gives up waiting.
+    with site.database_held() if database == "sqlite" else nullcontext():
+        pile_up_overdue_polls(site, first)
     until(lambda: polls(site) > 20)
     for user in users:
         before = polls(site)
@@ -69,7 +73,7 @@ def test_a_submit_is_shared_within_three_seconds_in_spite_of_100_000_overdue_pol
 
 def pile_up_overdue_polls(site: Installation, user: User) -> None:
     """So many copies of a user whom OSL Pay does not know, all due an hour ago."""
-    names = [row["name"] for row in site.rows("select name from pragma_table_info('onboardings')")]
+    names = list(site.rows("select * from onboardings where id = :id", id=user.id)[0])
     made = {
         "id": "'onb_copy' || n",
         "merchant_user_id": "'copy-' || n",
@@ -79,13 +83,13 @@ def pile_up_overdue_polls(site: Installation, user: User) -> None:
         "step_at": "created_at - 3600000 + n",
     }
     columns = ", ".join(made.get(name, name) for name in names)
-    with site.database_held(), closing(sqlite3.connect(site.database, timeout=30)) as connection, connection:
-        connection.execute(
+    with connected(site.environ["ORCHESTRATOR_DATABASE_URL"]) as database:
+        database.execute(
             f"with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < {OVERDUE}) "
             f"insert into onboardings ({', '.join(names)}) select {columns} from numbers, onboardings where id = ?",
             (user.id,),
         )
-        connection.execute(
+        database.execute(
             "update state_counts set onboardings = onboardings + ? where state = 'awaiting_callback'", (OVERDUE,)
         )
 

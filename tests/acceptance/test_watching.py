@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.records import Operation
+from tests.acceptance.conftest import Install
 from tests.installation import Installation, User, http
 from tests.waiting import until
 
@@ -24,13 +24,11 @@ ENDS = {"pass": "approved", "refused": "needs_attention", "duplicate": "approved
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def site(installed: Install) -> Installation:
     """Two web and two worker processes, which log everything."""
-    settings = {"ORCHESTRATOR_LOG_FORMAT": "json", "ORCHESTRATOR_LOG_LEVEL": "DEBUG"}
-    with Installation(tmp_path_factory.mktemp("watched"), settings=settings) as made:
-        made.start()
-        made.spawn("other-worker", "tests.launch", "worker")
-        yield made
+    made = installed(settings={"ORCHESTRATOR_LOG_FORMAT": "json", "ORCHESTRATOR_LOG_LEVEL": "DEBUG"})
+    made.spawn("other-worker", "tests.launch", "worker")
+    return made
 
 
 @pytest.fixture(scope="module")
