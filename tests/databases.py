@@ -21,6 +21,7 @@ LONG_ON_BOTH = (
     *("test_api", "test_bulk", "test_callbacks", "test_doctor", "test_documents", "test_fault_matrix", "test_keeping"),
     *("test_pages", "test_roles", "test_schedule", "test_service_steps", "test_sign_in", "test_signup_hook"),
     *("test_status_lists", "test_upload_page", "test_stories", "test_trouble", "test_kill_points", "test_kills"),
+    *("test_audit", "test_rotation", "test_metrics", "test_status_cases", "test_invariants"),
     *("test_commands", "test_rotations", "test_watching", "test_user_page", "test_load"),
     "test_killed_writes",
 )
@@ -42,6 +43,9 @@ class Plain(Protocol):
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """`?` marks a value, on either database."""
 
+    def close(self) -> None:
+        """End it."""
+
 
 class _OnPostgresql:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -50,6 +54,9 @@ class _OnPostgresql:
     def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         text = statement.replace("%", "%%").replace("?", "%s") if values else statement
         return self._connection.execute(text.encode(), values or None)
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class Postgresql:
@@ -77,15 +84,49 @@ def _template(server: PostgresServer) -> str:
     return url.rpartition("/")[2]
 
 
+def opened(url: str) -> Plain:
+    """A plain connection for any thread, until it is closed; what is done is committed at once."""
+    if url.startswith("sqlite:"):
+        return sqlite3.connect(_path(url), isolation_level=None, check_same_thread=False)
+    return _OnPostgresql(psycopg.connect(url, autocommit=True))
+
+
 @contextmanager
 def connected(url: str) -> Iterator[Plain]:
     """A plain connection; what was done is committed at the end."""
     if url.startswith("sqlite:"):
-        with closing(sqlite3.connect(Path(url.removeprefix("sqlite:///")))) as database, database:
+        with closing(sqlite3.connect(_path(url))) as database, database:
             yield database
     else:
         with psycopg.connect(url) as connection:
             yield _OnPostgresql(connection)
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def unguarded(database: Plain) -> None:
+    """From here on rows may name others that are not there, as SQLite lets a plain connection write them anyway."""
+    if isinstance(database, _OnPostgresql):
+        database.execute("set session_replication_role = replica")
+
+
+def unmigrated(database: Plain, *names: str) -> None:
+    """These migrations are pending again; what they did is still there."""
+    table = "migrations" if isinstance(database, _OnPostgresql) else "_sqlite_migrations"
+    for name in names:
+        assert database.execute(f"delete from {table} where name = ?", (name,)).rowcount == 1
+
+
+def plan(database: Plain, query: str, values: Sequence[Any] = ()) -> str:
+    """How the database would run it, were there many rows."""
+    how = "explain query plan"
+    if isinstance(database, _OnPostgresql):
+        how = "explain"
+        database.execute("set enable_seqscan = off")
+        database.execute("set enable_bitmapscan = off")
+    return "\n".join(str(step[-1]) for step in database.execute(f"{how} {query}", values).fetchall())
 
 
 def tables(database: Plain) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-import sqlite3
 import threading
 import time
 from collections import defaultdict
@@ -31,6 +30,8 @@ from orchestrator.records import Callback, Delivery, Lane, Onboarding, ShareOutc
 from orchestrator.seal import plain_hash
 from orchestrator.store import Change, ScheduleStore, Store, rows
 from orchestrator.store.schedule import Claim
+from tests.databases import Postgresql, opened
+from tests.postgres_server import PostgresServer
 from tests.sandbox_process import SandboxProcess
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -254,8 +255,13 @@ class World:
     `broken`: what was seen that must never be; the test looks after each step.
     """
 
-    def __init__(self, sandbox: SandboxProcess, end: MerchantEnd, folder: Path, budget: int) -> None:
+    def __init__(
+        self, sandbox: SandboxProcess, end: MerchantEnd, folder: Path, budget: int, server: PostgresServer | None
+    ) -> None:
+        """`server`: where the database is; None: in a file."""
         self.sandbox, self.end, self.folder, self.budget = sandbox, end, folder, budget
+        self._postgresql = None if server is None else Postgresql(server, goes=False)
+        self._url = self._postgresql.url if self._postgresql else f"sqlite:///{folder / 'orchestrator.db'}"
         self.now = BEGINNING
         self.broken: list[str] = []
         self.pins: dict[str, tuple[str | None, str]] = {}
@@ -268,14 +274,15 @@ class World:
         self.told: list[Told] = []
         self.runs: list[Run] = []
         """Those that are stopped half-way."""
+        self._begun: list[str] = []
+        """The ids of all onboardings, the oldest first."""
         self._random = random.Random(7)
         end.refusals = 0
         sandbox.clear_faults()
         self.set_clock(0)
         self.services = [self._open(), self._open()]
         self.services[0].migrate()
-        self._db = sqlite3.connect(self.folder / "orchestrator.db", check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
+        self._db = opened(self._url)
 
     def close(self) -> None:
         for run in self.runs:
@@ -284,6 +291,8 @@ class World:
         self._db.close()
         for service in self.services:
             service.close()
+        if self._postgresql:
+            self._postgresql.close()
         self.sandbox.clear_faults()
 
     # Time and runs ----------------------------------------------------------------------------------------------
@@ -291,6 +300,8 @@ class World:
     def set_clock(self, step: int) -> None:
         """Everybody's clock; the providers' follows when they are next called."""
         self.now += step
+        if self._postgresql:
+            self._postgresql.tell(self.now)
         self._providers_clock_is_right = False
 
     def _set_providers_clock(self) -> None:
@@ -334,10 +345,13 @@ class World:
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         with closing(self._db.execute(sql, values)) as cursor:
-            return [dict(row) for row in cursor.fetchall()]
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def onboardings(self) -> list[Onboarding]:
-        return [rows.onboarding(row) for row in self.rows("select * from onboardings order by rowid")]
+        """All, the oldest first."""
+        found = [rows.onboarding(row) for row in self.rows("select * from onboardings")]
+        return sorted(found, key=lambda row: self._begun.index(row.id))
 
     def onboarding(self, onboarding_id: str) -> Onboarding:
         return rows.onboarding(self.rows("select * from onboardings where id = ?", onboarding_id)[0])
@@ -394,7 +408,7 @@ class World:
     def _environ(self) -> dict[str, str]:
         return {
             **self.sandbox.environ,
-            "ORCHESTRATOR_DATABASE_URL": f"sqlite:///{self.folder / 'orchestrator.db'}",
+            "ORCHESTRATOR_DATABASE_URL": self._url,
             "ORCHESTRATOR_DOCUMENTS_URL": f"file:{self.folder / 'documents'}",
             "ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(bytes(range(32))).decode(),
             "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
@@ -494,6 +508,7 @@ class World:
     def _committed(self, run: Run, change: Change) -> None:
         before = change.before
         if before is None:
+            self._begun.append(change.after.id)
             return
         if run.claim is not None and self.now < before.updated_at - DAY:
             self.broken.append("time ran backwards by days")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -14,15 +14,17 @@ from orchestrator.onboarding import audit, chain, operate
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.records import Onboarding, Transition
 from tests.command_line import orchestrator
+from tests.databases import Plain, unguarded
 from tests.service import Bench
 
 COLUMNS = [field.name for field in fields(Transition)]
-Tamper = Callable[[sqlite3.Connection, str], object]
+Tamper = Callable[[Plain, str], object]
 
 
 def tampered(bench: Bench, change: Tamper, onboarding_id: str) -> None:
-    """What somebody with the database file does to it."""
+    """What somebody with the whole database in their hands does to it."""
     with bench.connected() as database:
+        unguarded(database)
         change(database, onboarding_id)
 
 
@@ -33,30 +35,30 @@ def problems(bench: Bench) -> dict[str, list[str]]:
     return found
 
 
-def restored(bench: Bench, copy: list[str]) -> None:
+def restored(bench: Bench, copy: dict[str, list[tuple[Any, ...]]]) -> None:
     """The database as it was."""
     with bench.connected() as database:
-        database.execute("pragma foreign_keys = off")
-        with database:
-            for table in ("transitions", "onboardings"):
-                database.execute(f"delete from {table}")
-            for statement in copy:
-                database.execute(statement)
+        unguarded(database)
+        for table, rows in copy.items():
+            database.execute(f"delete from {table}")
+            for row in rows:
+                database.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
 
 
-def copied(bench: Bench) -> list[str]:
+def copied(bench: Bench) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of the tables that are tampered with."""
     with bench.connected() as database:
-        return [
-            line
-            for line in database.iterdump()
-            if line.startswith(('INSERT INTO "onboardings"', 'INSERT INTO "transitions"'))
-        ]
+        return {
+            table: database.execute(f"select * from {table}").fetchall() for table in ("transitions", "onboardings")
+        }
 
 
 def sql(*statements: str) -> Tamper:
-    def work(database: sqlite3.Connection, onboarding_id: str) -> None:
+    """Each `?` is the onboarding's id."""
+
+    def work(database: Plain, onboarding_id: str) -> None:
         for statement in statements:
-            assert database.execute(statement, {"id": onboarding_id}).rowcount, statement
+            assert database.execute(statement, [onboarding_id] * statement.count("?")).rowcount, statement
 
     return work
 
@@ -73,57 +75,57 @@ CHANGED: dict[str, str] = {
 }
 TAMPERINGS: dict[str, Tamper] = {
     **{
-        f"{column} of a row": sql(f"update transitions set {change} where onboarding_id = :id and seq = 3")
+        f"{column} of a row": sql(f"update transitions set {change} where onboarding_id = ? and seq = 3")
         for column, change in CHANGED.items()
     },
     **{
         f"{column} of the last row": sql(
-            f"update transitions set {change} where onboarding_id = :id "
-            "and seq = (select max(seq) from transitions where onboarding_id = :id)"
+            f"update transitions set {change} where onboarding_id = ? "
+            "and seq = (select max(seq) from transitions where onboarding_id = ?)"
         )
         for column, change in CHANGED.items()
     },
-    "seq of a row": sql("update transitions set seq = 99 where onboarding_id = :id and seq = 3"),
+    "seq of a row": sql("update transitions set seq = 99 where onboarding_id = ? and seq = 3"),
     "a row to another onboarding": sql(
-        "update transitions set onboarding_id = (select min(id) from onboardings where id <> :id), seq = 98 "
-        "where onboarding_id = :id and seq = 3"
+        "update transitions set onboarding_id = (select min(id) from onboardings where id <> ?), seq = 98 "
+        "where onboarding_id = ? and seq = 3"
     ),
-    "the first row removed": sql("delete from transitions where onboarding_id = :id and seq = 1"),
-    "a row removed": sql("delete from transitions where onboarding_id = :id and seq = 3"),
+    "the first row removed": sql("delete from transitions where onboarding_id = ? and seq = 1"),
+    "a row removed": sql("delete from transitions where onboarding_id = ? and seq = 3"),
     "a row removed and the rest moved up": sql(
-        "delete from transitions where onboarding_id = :id and seq = 3",
-        "update transitions set seq = 3 where onboarding_id = :id and seq = 4",
+        "delete from transitions where onboarding_id = ? and seq = 3",
+        "update transitions set seq = 3 where onboarding_id = ? and seq = 4",
     ),
-    "all rows removed": sql("delete from transitions where onboarding_id = :id"),
-    "the tail cut": sql("delete from transitions where onboarding_id = :id and seq > 3"),
+    "all rows removed": sql("delete from transitions where onboarding_id = ?"),
+    "the tail cut": sql("delete from transitions where onboarding_id = ? and seq > 3"),
     "the tail cut and the count with it": sql(
-        "delete from transitions where onboarding_id = :id and seq > 3",
-        "update onboardings set seq = 3 where id = :id",
+        "delete from transitions where onboarding_id = ? and seq > 3",
+        "update onboardings set seq = 3 where id = ?",
     ),
     "a row inserted at the end": sql(
         "insert into transitions select onboarding_id, seq + 1, at, to_state, to_state, event, round, actor, detail, "
-        "hash from transitions where onboarding_id = :id and seq = "
-        "(select max(seq) from transitions where onboarding_id = :id)"
+        "hash from transitions where onboarding_id = ? and seq = "
+        "(select max(seq) from transitions where onboarding_id = ?)"
     ),
     "a row inserted, and counted": sql(
         "insert into transitions select onboarding_id, seq + 1, at, to_state, to_state, event, round, actor, detail, "
-        "'0000' from transitions where onboarding_id = :id and seq = "
-        "(select max(seq) from transitions where onboarding_id = :id)",
-        "update onboardings set seq = seq + 1, hash = '0000' where id = :id",
+        "'0000' from transitions where onboarding_id = ? and seq = "
+        "(select max(seq) from transitions where onboarding_id = ?)",
+        "update onboardings set seq = seq + 1, hash = '0000' where id = ?",
     ),
     "two rows swapped": sql(
-        "update transitions set seq = 99 where onboarding_id = :id and seq = 2",
-        "update transitions set seq = 2 where onboarding_id = :id and seq = 3",
-        "update transitions set seq = 3 where onboarding_id = :id and seq = 99",
+        "update transitions set seq = 99 where onboarding_id = ? and seq = 2",
+        "update transitions set seq = 2 where onboarding_id = ? and seq = 3",
+        "update transitions set seq = 3 where onboarding_id = ? and seq = 99",
     ),
-    "the state": sql("update onboardings set state = 'rejected' where id = :id"),
-    "the hash kept": sql("update onboardings set hash = '0000' where id = :id"),
-    "the count kept": sql("update onboardings set seq = seq - 1 where id = :id"),
-    "the onboarding deleted": sql("delete from onboardings where id = :id"),
+    "the state": sql("update onboardings set state = 'rejected' where id = ?"),
+    "the hash kept": sql("update onboardings set hash = '0000' where id = ?"),
+    "the count kept": sql("update onboardings set seq = seq - 1 where id = ?"),
+    "the onboarding deleted": sql("delete from onboardings where id = ?"),
 }
 TAMPERINGS["a row in front of the first"] = sql(
     "insert into transitions select onboarding_id, 1000, at, from_state, to_state, event, round, actor, detail, hash "
-    "from transitions where onboarding_id = :id and seq = 1"
+    "from transitions where onboarding_id = ? and seq = 1"
 )
 
 
@@ -166,8 +168,9 @@ def recomputed(bench: Bench, row: Onboarding, changed: Callable[[list[Transition
         database.execute("delete from transitions where onboarding_id = ?", (row.id,))
         marks = ", ".join("?" * len(COLUMNS))
         names = ", ".join(COLUMNS)
-        values = [tuple(getattr(item, name) for name in COLUMNS) for item in rows]
-        database.executemany(f"insert into transitions ({names}) values ({marks})", values)
+        for item in rows:
+            values = [getattr(item, name) for name in COLUMNS]
+            database.execute(f"insert into transitions ({names}) values ({marks})", values)
         last = rows[-1]
         update = "update onboardings set seq = ?, hash = ?, state = ? where id = ?"
         database.execute(update, (last.seq, last.hash, last.to_state, row.id))
@@ -197,9 +200,9 @@ def test_an_onboarding_that_is_gone_with_its_chain_is_named_by_the_head(bench: B
     row = bench.collected()
     bench.collected()
     kept = list(audit.head(bench.context))
-    tampered(bench, sql("delete from transitions where onboarding_id = :id"), row.id)
-    tampered(bench, sql("delete from documents where onboarding_id = :id"), row.id)
-    tampered(bench, sql("delete from onboardings where id = :id"), row.id)
+    tampered(bench, sql("delete from transitions where onboarding_id = ?"), row.id)
+    tampered(bench, sql("delete from documents where onboarding_id = ?"), row.id)
+    tampered(bench, sql("delete from onboardings where id = ?"), row.id)
     assert problems(bench) == {}
     assert [fault.onboarding_id for fault in audit.faults_since(bench.context, kept)] == [row.id]
 

@@ -24,11 +24,13 @@ from orchestrator.store.driver import statements
 from orchestrator.store.schedule import MOST_COUNTED
 from orchestrator.store.store import _learn
 from orchestrator.web.app import create_app
+from tests.databases import plan, unmigrated
 from tests.programs import program
 from tests.service import MINUTE, NOTIFY_SECRET, SECOND, Bench, Web, signed, status_change, web_of
 from tests.waiting import until
 
 NAME = re.compile(r"orchestrator_[a-z]+(?:_[a-z]+)*")
+PARAMETER = re.compile(r":(\w+)")
 WORDS = {*State, *Event, *Lane, *DeliveryStatus, *Verdict, *OUTCOMES, *Refusal, "btse", "osl", "call"}
 WORDS |= {operation.partition("_")[2] for operation in Operation}
 ENDINGS = {"gauge": {""}, "counter": {"_total"}, "histogram": {"_bucket", "_sum", "_count"}}
@@ -55,9 +57,7 @@ def told(tmp_path: Path) -> Bench:
 
 def rows(bench: Bench, sql: str) -> dict[str, int]:
     with bench.connected() as database:
-        found = dict(database.execute(sql).fetchall())
-    database.close()
-    return found
+        return dict(database.execute(sql).fetchall())
 
 
 def test_every_name_help_and_label_follows_the_conventions(web: Web) -> None:
@@ -215,7 +215,6 @@ def test_transitions_are_counted_as_the_chain_has_them(web: Web) -> None:
     with bench.connected() as database:
         sql = "select event, to_state, count(*) from transitions group by event, to_state"
         assert counted == {(event, to): number for event, to, number in database.execute(sql)}
-    database.close()
     assert counted["cancel_asked", "cancelled"] == 1
 
 
@@ -225,13 +224,11 @@ def test_transitions_of_before_are_counted_by_the_migration(bench: Bench) -> Non
     with bench.connected() as database:
         before = sorted(database.execute("select * from tallies"))
         database.execute("delete from tallies where what = 'transitions'")
-        database.execute("delete from _sqlite_migrations where name = '0004_all_tallies'")
-    database.close()
+        unmigrated(database, "0004_all_tallies")
 
     assert bench.open().migrate() == ["0004_all_tallies"]
     with bench.connected() as database:
         assert sorted(database.execute("select * from tallies")) == before
-    database.close()
 
 
 def test_calls_are_counted_by_operation_outcome_and_duration(web: Web) -> None:
@@ -334,22 +331,14 @@ def test_the_answer_does_not_grow_with_the_rows(web: Web) -> None:
 
 
 def test_a_long_backlog_is_counted_up_to_a_limit_and_by_an_index_alone(bench: Bench) -> None:
+    texts = statements(skip_locked="", for_update="")
+    given = {"lane": "poll", "now": 1, "limit": MOST_COUNTED}
     with bench.connected() as database:
-        marks = dict.fromkeys(re.findall(r"\$(\w+)", "$skip_locked $for_update"), "")
-        texts = statements(**marks)
-        plans = {
-            name: " ".join(
-                str(step[3])
-                for step in database.execute(
-                    f"explain query plan {texts[name]}", {"lane": "poll", "now": 1, "limit": MOST_COUNTED}
-                )
-            )
-            for name in ("count_due", "oldest_delivery", "tallies")
-        }
-    database.close()
+        for name, index in {"count_due": "onboardings_due", "oldest_delivery": "deliveries_due"}.items():
+            values = [given[word] for word in PARAMETER.findall(texts[name])]
+            how = plan(database, PARAMETER.sub("?", texts[name]), values)
+            assert re.search(f"(?:COVERING INDEX|Index Only Scan using) {index}\\b", how), how
 
-    assert "USING COVERING INDEX onboardings_due" in plans["count_due"]
-    assert "USING COVERING INDEX deliveries_due" in plans["oldest_delivery"]
     assert "limit :limit" in texts["count_due"]
     assert MOST_COUNTED == 10_000
 
@@ -361,13 +350,11 @@ def test_rows_that_were_there_before_are_counted_by_the_migration(told: Bench) -
         counted = "select what, word, number from tallies where number > 0 and what in ('deliveries', 'verdicts')"
         before = sorted(database.execute(counted))
         database.execute("drop table tallies")
-        database.execute("delete from _sqlite_migrations where name in ('0002_tallies', '0004_all_tallies')")
-    database.close()
+        unmigrated(database, "0002_tallies", "0004_all_tallies")
 
     assert told.open().migrate() == ["0002_tallies", "0004_all_tallies"]
     with told.connected() as database:
         assert sorted(database.execute(counted)) == before
-    database.close()
     told.close()
 
 

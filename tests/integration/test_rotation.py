@@ -20,9 +20,11 @@ from orchestrator.onboarding.reseal import Resealed, reseal
 from orchestrator.records import Callback, Verdict
 from orchestrator.seal import Sealer
 from tests.command_line import orchestrator
+from tests.databases import tables
 from tests.merchant_end import MerchantEnd
 from tests.service import ENCRYPTION_KEY, HOUR, Bench, Client, new_user, pdf, served, signed, status_change
 
+DATABASE = "ORCHESTRATOR_DATABASE_URL"
 KEYS, SECRETS = "ORCHESTRATOR_ENCRYPTION_KEYS", "ORCHESTRATOR_SIGNUP_SECRETS"
 NEW_KEY = base64.b64encode(b"the new key has thirty-two bytes").decode()
 BOTH = {KEYS: f"{NEW_KEY},{ENCRYPTION_KEY}"}
@@ -40,7 +42,7 @@ def left_under(bench: Bench, key: str) -> list[str]:
     beginning = sealed_by(key)
     found = []
     with bench.connected() as database:
-        for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
+        for table in tables(database):
             cursor = database.execute(f"select * from {table}")
             names = [column[0] for column in cursor.description]
             for row in cursor:
@@ -82,8 +84,9 @@ def full(folder: Path, merchant: MerchantEnd) -> Bench:
 
 
 def with_settings(bench: Bench, **settings: str) -> Bench:
-    """The same files after a restart with other settings."""
-    return Bench(bench.folder, bench.sandbox, clock=bench.clock, **{**bench.settings, **settings})
+    """The same database and files after a restart with other settings."""
+    same = {DATABASE: bench.environ()[DATABASE]}
+    return Bench(bench.folder, bench.sandbox, clock=bench.clock, **{**bench.settings, **same, **settings})
 
 
 def orphans(bench: Bench) -> list[Callback]:

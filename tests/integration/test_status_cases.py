@@ -28,7 +28,19 @@ from orchestrator.web.app import create_app
 from tests.browser import OpenBrowser, Visitor
 from tests.command_line import CHECKOUT
 from tests.sandbox_process import SandboxProcess
-from tests.service import HOUR, MINUTE, SECOND, Bench, Clock, sandbox, sandbox_process, served, signed, status_change
+from tests.service import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    Bench,
+    Clock,
+    new_user,
+    sandbox,
+    sandbox_process,
+    served,
+    signed,
+    status_change,
+)
 from tests.waiting import until
 
 __all__ = ["sandbox", "sandbox_process"]
@@ -38,6 +50,8 @@ LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
 
 class Running(Clock):
     """The real time, for a worker that is a process of its own."""
+
+    goes = True
 
     def __call__(self) -> int:
         return time.time_ns() // 1_000_000
@@ -127,7 +141,7 @@ def test_osl_pay_refused_a_field(bench: Bench, sandbox: SandboxProcess, open_bro
         assert reason.input_value() == "Please check your document’s number and submit again."
         press(visitor, now.get_by_role("button", name="Ask to submit again"), "The user is asked to submit again.")
         assert (bench.state(row), bench.row(row).round) == (State.COLLECTING, 2)
-        collect.edit(bench.context, row.id, {"idNumber": "K1234567"}, "user")
+        collect.edit(bench.context, row.id, {"idNumber": new_user()["profile"]["idNumber"]}, "user")
         collect.submit(bench.context, row.id, "user")
         bench.run_to(row, State.APPROVED, 5 * HOUR)
         live(visitor, "Approved")
