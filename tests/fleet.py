@@ -57,7 +57,7 @@ FAULTS: tuple[Mapping[str, Any], ...] = (
     {"body": "<html>busy</html>", "contentType": "text/html"},
 )
 SHARE_FAULTS = (*FAULTS, {"code": "99999"}, {"status": 502, "act": True}, {"status": 504, "act": True})
-"""One for a user at most: after two lost shares without proof a person is asked, which is right but no arrival."""
+"""One for a user at most; a process's death may cost another, and after two lost shares a person is asked."""
 _KINDS = ("web", "worker")
 _numbers = itertools.count(1)
 
@@ -116,11 +116,13 @@ class Passenger:
     documents: int = 0
     rounds: int = 0
     """Submits acknowledged."""
+    helped: int = 0
+    """How often an operator asked for another round because two shares were lost."""
 
     def has_ended(self, state: str, number: int) -> bool:
         """Whether this is the state and round in which the story ends."""
         wanted, in_round = ENDS[self.story]
-        return state == wanted and in_round in (None, number)
+        return state == wanted and (in_round is None or number == in_round + self.helped)
 
 
 @dataclass
@@ -188,6 +190,11 @@ class Crowd:
         """409: the first time was stored, but the answer was lost."""
         self._insist(lambda: self._call("POST", f"onboardings/{passenger.id}/submit"), 202, 409)
         passenger.rounds += 1
+
+    def help(self, passenger: Passenger) -> None:
+        """An operator has the user submit again. 409: the first time was stored, but the answer was lost."""
+        path, body = f"onboardings/{passenger.id}/resubmission", b'{"reason": "Please send it once more."}'
+        self._insist(lambda: self._call("POST", path, body, {"Content-Type": "application/json"}), 202, 409)
 
     def tell_again(self, passenger: Passenger, times: int) -> None:
         """So many more webhooks about a user who has arrived, each a new one, each until it is acknowledged."""
@@ -262,7 +269,7 @@ class Journey:
         self._faulty = faulty
         self._second = 0
         self._arrived: dict[str, Passenger] = {}
-        self._resubmitted: set[str] = set()
+        self._submitted: Counter[str] = Counter()
         self._began = time.monotonic()
 
     def run(self, users: int | None = None, seconds: float | None = None) -> None:
@@ -311,7 +318,7 @@ class Journey:
         """Who arrived, who has to submit again, what is stored; and the next fault."""
         self.fleet.check_alive()
         self.crowd.look_at_webhooks()
-        rows = {row["id"]: row for row in self.site.rows("select id, state, round from onboardings")}
+        rows = {row["id"]: row for row in self.site.rows("select id, state, round, share_losses from onboardings")}
         for passenger in list(self.crowd.ledger.passengers):
             row = rows.get(passenger.id)
             if row is None or passenger.id in self._arrived:
@@ -320,8 +327,12 @@ class Journey:
                 self._arrived[passenger.id] = passenger
                 if self._faulty and self._dice.random() < 0.5:
                     bringing.append(pool.submit(self.crowd.tell_again, passenger, 5))
-            elif passenger.story == "reject" and row["round"] == 2 and passenger.id not in self._resubmitted:
-                self._resubmitted.add(passenger.id)
+            elif row["state"] == "needs_attention" and row["round"] > passenger.helped:
+                passenger.helped += 1
+                assert row["share_losses"] == 2, f"{passenger.name} needs attention"
+                bringing.append(pool.submit(self.crowd.help, passenger))
+            elif row["state"] == "collecting" and row["round"] > max(1, self._submitted[passenger.id]):
+                self._submitted[passenger.id] = row["round"]
                 bringing.append(pool.submit(self.crowd.submit, passenger))
         print(self._line(len(rows)), flush=True)
 
