@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import psycopg
 import pytest
@@ -144,7 +144,15 @@ def dump(database: Plain) -> str:
     )
 
 
-def parametrise(metafunc: pytest.Metafunc, scope: Literal["function", "module"] = "function") -> None:
+@contextmanager
+def used(server: PostgresServer) -> Iterator[None]:
+    """What is said to run on PostgreSQL must not run on something else."""
+    before = server.made
+    yield
+    assert server.made > before, "this made no database on PostgreSQL: have it made there, or mark it `sqlite`"
+
+
+def parametrise(metafunc: pytest.Metafunc) -> None:
     """A test runs on SQLite; one of a module that runs on both also on PostgreSQL, unless it is marked `sqlite`."""
     module = metafunc.module.__name__.rpartition(".")[2]
     if metafunc.definition.get_closest_marker("sqlite") is not None:
@@ -152,4 +160,4 @@ def parametrise(metafunc: pytest.Metafunc, scope: Literal["function", "module"] 
     if module in ON_BOTH + LONG_ON_BOTH:
         marks = [pytest.mark.long] if module in LONG_ON_BOTH else []
         both = ["sqlite", pytest.param("postgresql", marks=marks)]
-        metafunc.parametrize("database", both, indirect=True, scope=scope)
+        metafunc.parametrize("database", both, indirect=True, scope="module")

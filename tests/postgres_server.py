@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -35,7 +34,8 @@ class PostgresServer:
         if self._as:
             shutil.chown(self._folder, _USER, _USER)
         self.port = free_port()
-        self._numbers = itertools.count(1)
+        self.made = 0
+        """Databases made so far."""
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
 
@@ -76,7 +76,8 @@ class PostgresServer:
 
     def new_database(self, template: str = "template1") -> str:
         """The URL of a new database, empty or a copy of another."""
-        name = f"test_{next(self._numbers)}"
+        self.made += 1
+        name = f"test_{self.made}"
         self.execute(f"create database {name} template {template} strategy file_copy")
         return self.url(name)
 

@@ -35,7 +35,7 @@ from orchestrator.records import Callback, CallbackToken, Lane, Onboarding, Shar
 from orchestrator.seal import plain_hash
 from orchestrator.signatures import osl_sign
 from orchestrator.store.schedule import Claim
-from tests.databases import Plain, Postgresql, connected
+from tests.databases import Plain, Postgresql, connected, used
 from tests.postgres_server import PostgresServer
 from tests.sandbox_process import API_KEY, APP_ID, SECRET_KEY, SandboxProcess, private_pem, public_pem, rsa_key
 
@@ -515,12 +515,16 @@ def web_of(bench: Bench) -> Iterator[Web]:
                 client.close()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def database(request: pytest.FixtureRequest) -> Iterator[None]:
     """Benches are made on the database that the test is run on."""
-    if getattr(request, "param", "sqlite") == "postgresql":
-        Bench.server = request.getfixturevalue("postgres_server")
-    yield
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield
+        return
+    server = request.getfixturevalue("postgres_server")
+    Bench.server = server
+    with used(server):
+        yield
     Bench.server = None
 
 

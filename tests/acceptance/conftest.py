@@ -23,16 +23,20 @@ Install = Callable[..., Installation]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    databases.parametrise(metafunc, scope="module")
+    databases.parametrise(metafunc)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """Installations are made on the database that the test is run on."""
     name: str = getattr(request, "param", "sqlite")
-    if name == "postgresql":
-        Installation.server = request.getfixturevalue("postgres_server")
-    yield name
+    if name == "sqlite":
+        yield name
+        return
+    server = request.getfixturevalue("postgres_server")
+    Installation.server = server
+    with databases.used(server):
+        yield name
     Installation.server = None
 
 

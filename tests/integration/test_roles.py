@@ -59,7 +59,7 @@ BEARERS = ["none", "merchant", "operator", "viewer", "revoked", "garbage"]
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+def web(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[Web]:
     """One service for all tests here: none of them needs it untouched."""
     bench = Bench(tmp_path_factory.mktemp("roles"))
     with web_of(bench) as made:

@@ -32,7 +32,7 @@ def pages(tmp_path: Path) -> Iterator[Pages]:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
+def many(tmp_path_factory: pytest.TempPathFactory, database: None) -> Iterator[Pages]:
     """A hundred users, one an hour, the last just now; of ten one is approved and one has a forged webhook."""
     with pages_server(tmp_path_factory.mktemp("many")) as running:
         end = running.clock.now
