@@ -472,12 +472,14 @@ class Onboardings(RuleBasedStateMachine):
         else:
             raise AssertionError(f"it never comes to rest: {self._what_is_due()}")
         self.promises_hold()
-        now = self.world.now
+        context = self._context(0)
+        # Where nothing is due any more nobody waits for the lease of a worker that died: it ends by itself.
+        lease_over = self.world.now + context.rules.deadline_ms + context.timings.lease_margin
         for row in self.world.onboardings():
             assert row.state in AT_REST, (row.id, row.state, row.due_at)
             assert row.due_at is None, (row.id, row.state, row.lane, row.due_at)
-            assert row.lease_until is None or row.lease_until <= now
-        assert not self.world.rows("select * from slots where free_at > ?", now)
+            assert row.lease_until is None or row.lease_until <= lease_over
+        assert not self.world.rows("select * from slots where free_at > ?", lease_over)
         pending = self.world.rows("select * from deliveries where status = 'pending'")
         assert not pending, pending
 
@@ -867,6 +869,16 @@ def test_a_stale_webhook_at_the_callback_url_proves_a_lost_share(driver: Any) ->
     )
     assert _work_until(begun, lambda row: row.state is not State.SHARING).state is State.AWAITING_CALLBACK
     assert len(begun.world.acted[begun._name(0)]) == 1
+
+
+def test_who_is_cancelled_while_a_dead_worker_holds_them_is_at_rest(driver: Any) -> None:
+    begun = driver("collecting")
+    begun._submit(0, begun._newest(0), None, None)
+    begun.begin_to_work(process=0, stop=0, lane=Lane.UPLOAD)
+    begun.die(which=0, all_of_them=False, process=0)
+    begun._cancel(0, _row(begun).id, None, None)
+    assert _row(begun).state is State.CANCELLED
+    assert _row(begun).lease_until > begun.world.now
 
 
 def _parked_from_confirming(begin: Callable[..., Onboardings]) -> Onboardings:
