@@ -13,8 +13,9 @@ from orchestrator.cli.wiring import opened
 from orchestrator.errors import OrchestratorError
 from orchestrator.onboarding import look, operate
 from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.outlook import Outlook, outlook
 from orchestrator.records import Onboarding
-from orchestrator.web.schemas import callback_json, delivery_json, onboarding_json, transition_json
+from orchestrator.web.schemas import callback_json, delivery_json, iso, onboarding_json, transition_json
 
 _ACTOR = "command_line"
 _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -28,11 +29,13 @@ def show(id_: str, as_json: bool) -> None:
     with opened() as service:
         context = service.context
         row = look.find_by_any_id(context, id_)
-        shown: dict[str, Any] = onboarding_json(look.view(context, row), with_link=False, with_error=True)
-        shown["transitions"] = [transition_json(item) for item in look.transitions(context, row)]
-        shown["callbacks"] = [callback_json(item) for item in look.callbacks(context, row)]
-        shown["deliveries"] = [delivery_json(item) for item in look.deliveries(context, row)]
-    click.echo(json.dumps(shown, ensure_ascii=False) if as_json else _told(shown))
+        view = look.view(context, row)
+        around = look.circumstances(context, view, context.now_ms())
+        shown: dict[str, Any] = onboarding_json(view, with_link=False, with_error=True)
+        shown["transitions"] = [transition_json(item) for item in around.transitions]
+        shown["callbacks"] = [callback_json(item) for item in around.callbacks]
+        shown["deliveries"] = [delivery_json(item) for item in around.deliveries]
+    click.echo(json.dumps(shown, ensure_ascii=False) if as_json else _told(shown, outlook(row, around)))
 
 
 @click.command()
@@ -70,11 +73,16 @@ def _each(ids: tuple[str, ...], verb: Callable[[Context, Onboarding], Onboarding
     sys.exit(1 if failed else 0)
 
 
-def _told(shown: dict[str, Any]) -> str:
+def _told(shown: dict[str, Any], now: Outlook) -> str:
     lines = [
         f"{shown['id']}  {shown['merchantUserId']}  {shown['state']}, round {shown['round']}",
         f"created {shown['createdAt']}, next attempt {shown['nextAttemptAt'] or 'none'}",
     ]
+    lines.append(f"waits for {now.waits} since {iso(now.since)}")
+    lines.append(f"next, by itself: {now.then}{f' {iso(now.at)}' if now.at else ''}")
+    if now.cause is not None:
+        lines.append(f"likely cause: {now.cause.text}{f', since {iso(now.cause.since)}' if now.cause.since else ''}")
+        lines.append(f"what helps: {now.cause.advice}")
     if shown["missing"]:
         lines.append(f"missing: {', '.join(shown['missing'])}")
     if shown["lastError"]:

@@ -198,9 +198,8 @@ def _no_worker(row: Onboarding, around: Circumstances) -> bool:
 def _worker_silent(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Action | None]:
     if not _no_worker(row, around):
         return None, None
-    text = "No worker is running" + (": nothing goes out." if around.beat is None else ", the last was seen")
     advice = "Start `orchestrator serve`, or where the web part already runs `orchestrator worker`."
-    return Cause(text, around.beat, advice), Action("look", "Look again")
+    return Cause("No worker is running: nothing goes out", around.beat, advice), Action("look", "Look again")
 
 
 def _provider_unhealthy(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Action | None]:

@@ -234,9 +234,16 @@ def test_show_tells_the_same_as_the_api(site: Installation) -> None:
     }
     told = site.command("show", user.name).stdout
     assert f"{user.id}  {user.name}  approved, round 1" in told
+    assert "waits for nothing since 2" in told
+    assert "next, by itself: Its documents are deleted 2" in told
     assert "confirming -> approved  confirmed_pass by worker (PASS)" in told
     assert "callback PASS: applied, seen 1" in told
     assert "told onboarding.approved: delivered, 1 tries" in told
+    refused = site.begin("declined")
+    site.wait_for(refused, "needs_attention")
+    told = site.command("show", refused.name).stdout
+    assert "likely cause: OSL Pay refused what it was sent (00002), since 2" in told
+    assert "what helps: Its words name the field or the file." in told
     assert site.command("show", "nobody", expect=1).stderr.startswith("Error: there is no onboarding")
 
 
