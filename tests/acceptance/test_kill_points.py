@@ -2,7 +2,7 @@
 
 Each user comes to a kill point of their own and waits there; when all have, the process is killed: one kill that meets
 everybody at once. Then it is started again, what was asked and not answered is asked again, and all is compared with
-the matrix. With `-m soak` also without any kill, in the second round, and with a status query that lags.
+the matrix; also without any kill, and around a share in the second round and with a status query that lags.
 """
 
 from __future__ import annotations
@@ -491,7 +491,6 @@ def test_after_all_kills_every_chain_is_whole_and_every_file_has_its_row(played:
     check_whole(played)
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("lag", [False, True], ids=["", "lagging"])
 @pytest.mark.parametrize("number", [1, 2], ids=["round 1", "round 2"])
 def test_in_both_rounds_and_with_a_query_that_lags_a_share_is_acted_upon_once(
@@ -505,7 +504,6 @@ def test_in_both_rounds_and_with_a_query_that_lags_a_share_is_acted_upon_once(
     print(f"round {number}, lag {LAG if lag else 0} s: {len(cases)} kill points, every share acted upon once")
 
 
-@pytest.mark.soak
 def test_without_a_kill_the_end_is_that_of_the_matrix(tmp_path: Path) -> None:
     cases = [Case(row, NEVER) for row in PROVIDED if row.scene in ("", "lost", "never arrived")]
     found = play(tmp_path, cases, [])

@@ -31,6 +31,22 @@ def running(work: Callable[[], None]) -> Iterator[threading.Thread]:
     assert not thread.is_alive()
 
 
+@contextmanager
+def somebody_expected(waiting: Groups, then: Callable[[], object] = lambda: None) -> Iterator[threading.Event]:
+    """Somebody is expected to write, until the event is set; then does what is to be done, and leaves."""
+    is_expected, go_on = threading.Event(), threading.Event()
+
+    def answer() -> None:
+        with waiting.expected():
+            is_expected.set()
+            go_on.wait(LONG)
+            then()
+
+    with running(answer):
+        assert is_expected.wait(LONG)
+        yield go_on
+
+
 def add(waiting: Groups, number: int = 0) -> Job:
     """A write that puts its number into a list, which stands for the database."""
     return waiting.add(lambda written: written.append(number))
@@ -63,16 +79,7 @@ def test_what_nobody_else_is_expected_for_is_taken_at_once() -> None:
 @pytest.mark.usefixtures("patient")
 def test_who_is_expected_is_waited_for() -> None:
     waiting = Groups()
-    is_expected, may_write = threading.Event(), threading.Event()
-
-    def answer() -> None:
-        with waiting.expected():
-            is_expected.set()
-            may_write.wait(LONG)
-            add(waiting, 2).result()
-
-    with running(answer):
-        is_expected.wait(LONG)
+    with somebody_expected(waiting, lambda: add(waiting, 2).result()) as may_write:
         add(waiting, 1)
         threading.Timer(0.05, may_write.set).start()
         assert write(waiting, waiting.take()) == [1, 2]
@@ -81,15 +88,7 @@ def test_who_is_expected_is_waited_for() -> None:
 @pytest.mark.usefixtures("patient")
 def test_who_leaves_without_a_write_lets_the_others_go_at_once() -> None:
     waiting = Groups()
-    is_expected, may_leave = threading.Event(), threading.Event()
-
-    def answer() -> None:
-        with waiting.expected():
-            is_expected.set()
-            may_leave.wait(LONG)
-
-    with running(answer):
-        is_expected.wait(LONG)
+    with somebody_expected(waiting) as may_leave:
         add(waiting, 1)
         threading.Timer(0.05, may_leave.set).start()
         group: list[Job] = []
@@ -101,15 +100,7 @@ def test_who_leaves_without_a_write_lets_the_others_go_at_once() -> None:
 
 def test_who_does_not_come_is_waited_for_a_moment_only() -> None:
     waiting = Groups()
-    is_expected, may_leave = threading.Event(), threading.Event()
-
-    def answer() -> None:
-        with waiting.expected():
-            is_expected.set()
-            may_leave.wait(LONG)
-
-    with running(answer):
-        is_expected.wait(LONG)
+    with somebody_expected(waiting) as may_leave:
         add(waiting, 1)
         assert write(waiting, waiting.take()) == [1]
         may_leave.set()
@@ -118,27 +109,12 @@ def test_who_does_not_come_is_waited_for_a_moment_only() -> None:
 @pytest.mark.usefixtures("patient")
 def test_who_came_after_the_group_began_is_not_waited_for() -> None:
     waiting = Groups()
-    first, second, first_may_write, second_may_leave = (threading.Event() for _ in range(4))
-
-    def answer() -> None:
-        with waiting.expected():
-            first.set()
-            first_may_write.wait(LONG)
-            add(waiting, 2).result()
-
-    def come_late() -> None:
-        with waiting.expected():
-            second.set()
-            second_may_leave.wait(LONG)
-
-    with running(answer):
-        first.wait(LONG)
+    group: list[Job] = []
+    with somebody_expected(waiting, lambda: add(waiting, 2).result()) as first_may_write:
         add(waiting, 1)
-        group: list[Job] = []
         with running(lambda: group.extend(waiting.take())):
             time.sleep(0.05)  # the group has begun
-            with running(come_late):
-                second.wait(LONG)
+            with somebody_expected(waiting) as second_may_leave:
                 first_may_write.set()
                 until = time.monotonic() + LONG / 10
                 while not group and time.monotonic() < until:
