@@ -95,10 +95,13 @@ def put_document(context: Context, onboarding_id: str, kind: str, content: bytes
                 f"round {row.round} has begun meanwhile: send the document again if it belongs there", row.state
             )
         _, profile = context.identity(row)
-        others = [other for other in context.store.documents(row.id) if other.kind != kind]
-        if kind != "amlReport" and context.profile_rules.sum_for_btse(profile, [*others, document]) > LARGEST_SUM:
+        stored = {other.kind: other for other in context.store.documents(row.id)}
+        earlier = stored.pop(kind, None)
+        if (
+            kind != "amlReport"
+            and context.profile_rules.sum_for_btse(profile, [*stored.values(), document]) > LARGEST_SUM
+        ):
             raise TooLarge(f"the documents for BTSE Pay together may have {LARGEST_SUM} bytes: send smaller ones")
-        earlier = _document(context, row.id, kind)
         replaced[:] = [earlier.location] if earlier else []
         return [Step(Event.EDITED, actor, kind, {"changed": True}, document=document)]
 
