@@ -221,10 +221,14 @@ class SqliteDriver:
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-        connection.execute("pragma synchronous = full")
-        # The log is written back by whoever commits beyond that: often and little, so that nobody waits long for it.
-        connection.execute("pragma wal_autocheckpoint = 250")
-        connection.execute("pragma foreign_keys = on")
+        try:
+            connection.execute("pragma synchronous = full")
+            # The log is written back by whoever commits beyond that: often and little, so that nobody waits long for it.
+            connection.execute("pragma wal_autocheckpoint = 250")
+            connection.execute("pragma foreign_keys = on")
+        except BaseException:
+            connection.close()
+            raise
         return Database(connection)
 
     def _write_on(self) -> None:
