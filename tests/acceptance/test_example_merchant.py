@@ -77,6 +77,7 @@ def tell(
     return http("POST", f"{merchant.url}/kyc", data=text, headers=signed | headers)
 
 
+@pytest.mark.sqlite
 def test_the_example_believes_signed_notifications_once_and_the_newest_one(merchant: ExampleMerchant) -> None:
     merchant.start(f"http://127.0.0.1:{free_port()}")  # where nobody answers
     merchant.sign_up("pass@example.com", expect=503)
