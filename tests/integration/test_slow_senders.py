@@ -272,6 +272,25 @@ def test_eight_uploads_of_five_megabytes_arrive_as_sent(server: Server) -> None:
     print(f"8 uploads of 5 MB: slowest {max(seconds):.2f} s")
 
 
+def test_two_large_bodies_are_taken_apart_at_a_time_and_small_requests_pass_them_by() -> None:
+    with serving(GATHERING, "--workers", "1", "--threads", "8") as alone:
+
+        def upload(_: int) -> float:
+            with Client(alone.port) as client:
+                assert client.ask("PUT", f"{DOCUMENT}?nap=0.5", bytes(100_000)).status == 200
+            return time.monotonic() - began
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            uploads = pool.map(upload, range(4))
+            time.sleep(0.2)
+            quick = alone.seconds_to_answer()
+            ends = sorted(uploads)
+    print(f"four at half a second each ended after {', '.join(f'{end:.2f}' for end in ends)} s; another: {quick:.2f} s")
+    assert quick < 0.25
+    assert ends[2] - ends[1] > 0.4, "the third waits for one of the first two"
+
+
 def test_memory_goes_to_those_who_send(impatient: Server) -> None:
     """The dripping bodies exceed the budget of 1 MB; an honest one of 5 MB passes all the same."""
     half = request("PUT", DOCUMENT, bytes(800_000))[:-400_000]
