@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -280,6 +281,7 @@ class _Claiming:
                 if slot is None:
                     self._session.run("release_lease", id=onboarding.id, lease=terms.lease)
                     continue
+                self._in_use[lane] += 1
             self._claims.append(Claim(onboarding, lane, terms.lease, slot, self._claimed_at))
 
     def _may_probe(self, health: ProviderHealth) -> bool:
@@ -293,17 +295,20 @@ class _Claiming:
         return row is not None and row["due_at"] <= self._terms.now
 
     def _free_slots(self) -> int:
-        return self._slots - sum(self._in_use().values())
+        return self._slots - self._in_use.total()
 
     @cached_property
     def _slots(self) -> int:
         return int(self._session.rows("count_slots")[0]["slots"])
 
     def _polls_in_use(self) -> int:
-        return self._in_use().get(Lane.POLL, 0)
+        return self._in_use[Lane.POLL]
 
-    def _in_use(self) -> dict[str, int]:
-        return {row["lane"]: row["slots"] for row in self._session.rows("slots_in_use", now=self._terms.now)}
+    @cached_property
+    def _in_use(self) -> Counter[str]:
+        """By lane; those that are taken here are added."""
+        taken = self._session.rows("slots_in_use", now=self._terms.now)
+        return Counter({row["lane"]: row["slots"] for row in taken})
 
 
 def _backlog(session: Session, now: int) -> Backlog:
