@@ -343,11 +343,12 @@ def test_connections_that_come_all_at_once_are_shared_by_the_workers(server: Ser
     until = time.monotonic() + 10
     while len(set(pids(64))) < 2 and time.monotonic() < until:  # one of them may still be starting
         time.sleep(0.1)
-    found = pids(64)
-    shares = sorted(found.count(pid) for pid in set(found))
-    print(f"of 64 connections: {shares}")
-    assert len(shares) == 2
-    assert shares[0] >= 24
+    smaller = []
+    for _ in range(5):
+        found = pids(64)
+        smaller.append(min(found.count(pid) for pid in set(found)) if len(set(found)) == 2 else 0)
+    print(f"of 64 connections the smaller share was {smaller}")
+    assert sorted(smaller)[2] >= 20
 
 
 def test_when_all_connections_are_taken_slow_ones_make_room() -> None:
