@@ -87,11 +87,11 @@ def _forged(order: dict[str, Any], output: int) -> None:
     signal.alarm(_LONGEST)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environ"])
     status = 70
     try:
+        os.chdir(order["folder"])
         _command(order["arguments"])
         status = 0
     except SystemExit as end:

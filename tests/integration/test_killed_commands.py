@@ -370,7 +370,9 @@ def test_a_backup_or_restore_killed_at_a_write_can_be_given_again(
 
 def play(row: Asked, side: str, tmp_path: Path, sandbox: SandboxProcess, smith: Forge) -> None:
     """A row on one side, in a service of its own, and what must hold in the end."""
-    with closing(Bench(tmp_path / "site", sandbox, clock=Going())) as bench:
+    site = tmp_path / "site"
+    site.mkdir()
+    with closing(Bench(site, sandbox, clock=Going())) as bench:
         killing = Killing(row, side, bench, smith)
         PLAYS[row.name](killing, tmp_path)
         assert not nameless(killing.kills)
