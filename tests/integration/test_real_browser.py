@@ -25,15 +25,23 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Seen:
-    """Every request of a browser to the service: method, path and headers."""
+    """Every request of a page to the service: method, path and headers."""
 
+    page: Page
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def note(self, request: Request) -> None:
         self.requests.append((request.method, urlsplit(request.url).path, request.all_headers()))
 
-    def posts(self, path: str) -> list[dict[str, str]]:
-        return [headers for method, where, headers in self.requests if method == "POST" and where == path]
+    def post(self, path: str) -> dict[str, str]:
+        """The headers of the only POST to a path; told of a little later than it is answered."""
+        for _ in range(100):
+            found = [headers for method, where, headers in self.requests if method == "POST" and where == path]
+            if found:
+                break
+            self.page.wait_for_timeout(50)
+        [headers] = found
+        return headers
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +62,8 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 def watched(chromium: Browser) -> Iterator[tuple[Page, Seen]]:
     """A page of a new browser, and what it asks for."""
     context = chromium.new_context()
-    page, seen = context.new_page(), Seen()
+    page = context.new_page()
+    seen = Seen(page)
     page.on("requestfinished", seen.note)
     yield page, seen
     context.close()
@@ -97,7 +106,7 @@ def test_an_operators_forms_work_without_telling_where_they_come_from(pages: Pag
         page.wait_for_load_state("load")
         assert urlsplit(page.url).path == "/login"
         for path in ("/login", "/logout", f"/status/onboardings/{row.id}/cancel"):
-            [headers] = seen.posts(path)
+            headers = seen.post(path)
             assert (headers["origin"], headers["sec-fetch-site"]) == ("null", "same-origin"), path
         assert [headers for _, _, headers in seen.requests if "referer" in headers] == []
 
