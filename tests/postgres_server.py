@@ -35,7 +35,7 @@ class PostgresServer:
             shutil.chown(self._folder, _USER, _USER)
         self.port = free_port()
         self.made = 0
-        """Databases made so far."""
+        """Databases made so far for the tests of this process."""
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
 
