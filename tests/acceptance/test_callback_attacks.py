@@ -29,8 +29,6 @@ from tests.service import signed, status_change
 from tests.waiting import until
 from tests.watched_provider import WatchedProvider, watched_provider
 
-pytestmark = pytest.mark.long
-
 CONNECTIONS = 8
 MANY = 100_000
 OPEN = ("awaiting_callback", "in_review", "confirming")

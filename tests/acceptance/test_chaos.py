@@ -14,8 +14,6 @@ from tests.fleet import Fleet, Journey
 from tests.installation import SHORT, Installation
 from tests.postgres_server import PostgresServer
 
-pytestmark = pytest.mark.long
-
 SETTINGS = {
     "ORCHESTRATOR_PROVIDER_DEADLINE_SECONDS": "2",
     # Longer than the webs can be away: a REJECT that no webhook explains twice is a person's to look at.

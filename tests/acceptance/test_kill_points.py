@@ -42,8 +42,6 @@ from tests.sandbox_process import SandboxProcess
 from tests.signups import documents, signup_data
 from tests.waiting import until
 
-pytestmark = pytest.mark.long
-
 # OSL Pay is asked about a lost share 0.4 s, 2.4 s and 5 s after the loss is found: scaled down from the product's 5 s,
 # 30 s and 2 min, as is the lag of the status query from 20 s: longer than until the first question, shorter than until
 # the second.
@@ -491,6 +489,7 @@ def test_after_all_kills_every_chain_is_whole_and_every_file_has_its_row(played:
     check_whole(played)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lag", [False, True], ids=["", "lagging"])
 @pytest.mark.parametrize("number", [1, 2], ids=["round 1", "round 2"])
 def test_in_both_rounds_and_with_a_query_that_lags_a_share_is_acted_upon_once(
@@ -504,6 +503,7 @@ def test_in_both_rounds_and_with_a_query_that_lags_a_share_is_acted_upon_once(
     print(f"round {number}, lag {LAG if lag else 0} s: {len(cases)} kill points, every share acted upon once")
 
 
+@pytest.mark.long
 def test_without_a_kill_the_end_is_that_of_the_matrix(tmp_path: Path) -> None:
     cases = [Case(row, NEVER) for row in PROVIDED if row.scene in ("", "lost", "never arrived")]
     found = play(tmp_path, cases, [])

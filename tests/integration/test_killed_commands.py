@@ -30,8 +30,6 @@ from tests.sandbox_process import SandboxProcess
 from tests.service import DAY, ENCRYPTION_KEY, NOTIFY_SECRET, SECOND, Bench, Clock
 from tests.waiting import until
 
-pytestmark = pytest.mark.long
-
 SIDES = (BEFORE, AFTER)
 ARCHIVED = [row for row in COMMANDS if row.process in ("backup", "restore")]
 """What is left to the database's own tools on PostgreSQL."""

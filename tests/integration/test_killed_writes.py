@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from tests.databases import dump
 from tests.launch import NO_DEPRECATED
 from tests.service import Bench
@@ -68,7 +66,6 @@ def everything_stored(bench: Bench) -> str:
         return dump(database)
 
 
-@pytest.mark.long
 def test_of_a_transaction_that_is_killed_in_the_middle_nothing_is_there(bench: Bench) -> None:
     row = bench.sign_up()
     before = everything_stored(bench)
