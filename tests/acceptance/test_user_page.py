@@ -57,6 +57,7 @@ def picture(colour: str) -> dict[str, Any]:
 def answer_screen(visitor: Visitor, screen: str, number: str) -> None:
     """Fill in what a screen with questions asks; `number`: of the document."""
     page = visitor.page
+    page.locator("main button").wait_for()  # it comes last: all fields are there
     for name, value in ANSWERS[screen].items():
         if name == "idType":
             page.check(f"#{name}-{value}")
@@ -106,10 +107,10 @@ def test_without_scripts_a_user_sends_a_photo_again_and_is_approved(
     visitor.go(path_of(told))
     page.get_by_role("link", name="Start").click()
     for screen in ANSWERS:
-        assert page.url.endswith(f"?step={screen}")
+        page.wait_for_url(f"**?step={screen}")
         answer_screen(visitor, screen, "K1234567")
     for screen, kind in KINDS.items():
-        assert page.url.endswith(f"?step={screen}")
+        page.wait_for_url(f"**?step={screen}")
         assert "Files are sent as they are" in page.locator("noscript").inner_text()
         page.set_input_files(f"#{kind}", picture({"front": "teal", "back": "olive", "selfie": "navy"}[screen]))
         page.get_by_role("button", name="Continue").click()
