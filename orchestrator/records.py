@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -250,6 +251,13 @@ class Session:
     seen_at: int
 
 
+def made(kind: type[R], values: Mapping[str, Any]) -> R:
+    """A record of all its fields. As `kind(**values)`, which for fifty frozen fields takes ten times as long."""
+    new = object.__new__(kind)
+    vars(new).update(values)
+    return new
+
+
 def changed(record: R, **values: Any) -> R:
     """`record` with some fields changed. As `dataclasses.replace`, which for fifty fields takes twenty times as long.
 
@@ -258,6 +266,4 @@ def changed(record: R, **values: Any) -> R:
     fields = vars(record)
     if not fields.keys() >= values.keys():
         raise TypeError(f"{type(record).__name__} has no field {', '.join(values.keys() - fields.keys())}")
-    new = object.__new__(type(record))
-    vars(new).update(fields, **values)
-    return new
+    return made(type(record), {**fields, **values})

@@ -74,17 +74,19 @@ def apply(
     onboarding_id: str,
     decide: Decide,
     *,
+    read: Onboarding | None = None,
     held: Held | None = None,
     outcome: Outcome | None = None,
 ) -> Onboarding:
     """Apply what `decide` makes of the row, all of it in one transaction; the row as it is then.
 
-    `decide` is called again when another writer was faster; it may raise, and then nothing is written.
+    `read`: the row, where it was just read. `decide` is called again, on the row read anew, when another writer was
+    faster; it may raise, and then nothing is written.
     Raises Conflict when the machine refuses, LeaseLost when `held` is no longer held, NotFound, StoreUnavailable.
     """
     about(onboarding_id)
     for _ in range(_TRIES):
-        before = context.store.onboarding(onboarding_id)
+        before, read = read or context.store.onboarding(onboarding_id), None
         if before is None:
             raise NotFound(f"there is no onboarding {onboarding_id}")
         steps = decide(before)

@@ -19,7 +19,7 @@ from orchestrator.errors import MalformedCallback, NotFound, Unauthenticated
 from orchestrator.machine import CLAIMS, CellKind, Event, State, next_move
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
-from orchestrator.records import Callback, CallbackToken, Onboarding, Refusal, ShareOutcome, Verdict
+from orchestrator.records import Callback, Onboarding, Refusal, ShareOutcome, Verdict
 from orchestrator.seal import plain_hash
 from orchestrator.signatures import osl_verify
 from orchestrator.telemetry import logger
@@ -43,7 +43,10 @@ class _Webhook:
 
     app_id: str
     timestamp: int
-    token: CallbackToken | None
+    token_hash: str
+    """Of the URL's secret; '' on the merchant-wide URL."""
+    round: int | None
+    """That the URL was made for."""
     type: str
     kyc_status: str | None
     osl_user_id: str | None
@@ -61,15 +64,13 @@ def receive(context: Context, token: str | None, headers: Mapping[str, str], bod
     """
     with _counted(context, Refusal.UNSIGNED):
         app_id, timestamp = _verified(context, headers)
+    token_hash = "" if token is None else plain_hash(token)
     with _counted(context, Refusal.UNKNOWN_URL):
-        known = _token(context, token) if token is not None else None
+        row, number = _addressee(context, token_hash) if token_hash else (None, None)
     with _counted(context, Refusal.MALFORMED):
-        webhook = _parsed(context, app_id, timestamp, known, body)
-    if known is not None:
-        verdict = _receive_for(context, known.onboarding_id, webhook)
-    else:
-        verdict = _receive_unaddressed(context, webhook)
-    logger("callbacks").info("callback", verdict=verdict.value, onboarding_id=known.onboarding_id if known else None)
+        webhook = _parsed(context, app_id, timestamp, token_hash, number, body)
+    verdict = _receive_unaddressed(context, webhook) if row is None else _receive_for(context, row, webhook)
+    logger("callbacks").info("callback", verdict=verdict.value, onboarding_id=row.id if row else None)
     if verdict is Verdict.FORGED:
         raise Unauthenticated("these headers were signed for another body or another user")
     return verdict
@@ -133,14 +134,16 @@ def _verified(context: Context, headers: Mapping[str, str]) -> tuple[str, int]:
     return app_id, int(timestamp)
 
 
-def _token(context: Context, token: str) -> CallbackToken:
-    known = context.store.callback_token(plain_hash(token))
+def _addressee(context: Context, token_hash: str) -> tuple[Onboarding, int]:
+    known = context.store.addressee(token_hash)
     if known is None:
         raise NotFound("there is no such callback URL")
     return known
 
 
-def _parsed(context: Context, app_id: str, timestamp: int, token: CallbackToken | None, body: bytes) -> _Webhook:
+def _parsed(
+    context: Context, app_id: str, timestamp: int, token_hash: str, number: int | None, body: bytes
+) -> _Webhook:
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
@@ -159,7 +162,8 @@ def _parsed(context: Context, app_id: str, timestamp: int, token: CallbackToken 
     return _Webhook(
         app_id,
         timestamp,
-        token,
+        token_hash,
+        number,
         value["type"],
         data["kycStatus"] if ours else None,
         data["userId"] if ours else None,
@@ -187,7 +191,7 @@ def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
     if match is None and webhook.merchant_user_id is not None and webhook.merchant_user_id.isprintable():
         match = context.store.live_onboarding(webhook.merchant_user_id)
     if match is not None:
-        return _receive_for(context, match.id, webhook)
+        return _receive_for(context, match, webhook)
     for row in context.store.orphans_like(webhook.app_id, webhook.timestamp):
         if row.osl_user_id == webhook.osl_user_id:
             context.store.count_again(row.id)
@@ -196,14 +200,14 @@ def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
     return Verdict.ORPHAN
 
 
-def _receive_for(context: Context, onboarding_id: str, webhook: _Webhook) -> Verdict:
+def _receive_for(context: Context, found: Onboarding, webhook: _Webhook) -> Verdict:
     verdict = Verdict.IGNORED
     again: Callback | None = None
 
     def decide(row: Onboarding) -> Sequence[Step]:
         nonlocal verdict, again
         known = context.store.callbacks_to_judge_by(
-            row, token_hash=_token_hash(webhook), app_id=webhook.app_id, timestamp=webhook.timestamp
+            row, token_hash=webhook.token_hash, app_id=webhook.app_id, timestamp=webhook.timestamp
         )
         again = _seen_before(webhook, known)
         if again is not None:
@@ -212,7 +216,7 @@ def _receive_for(context: Context, onboarding_id: str, webhook: _Webhook) -> Ver
         verdict = _verdict(context, row, webhook, known)
         return _steps(context, row, webhook, verdict, known)
 
-    apply(context, onboarding_id, decide)
+    apply(context, found.id, decide, read=found)
     if again is not None:
         context.store.count_again(again.id)
     return verdict
@@ -225,7 +229,7 @@ def _seen_before(webhook: _Webhook, known: Sequence[Callback]) -> Callback | Non
 
 
 def _same_identity(row: Callback, webhook: _Webhook) -> bool:
-    return (row.token_hash, row.app_id, row.timestamp) == (_token_hash(webhook), webhook.app_id, webhook.timestamp)
+    return (row.token_hash, row.app_id, row.timestamp) == (webhook.token_hash, webhook.app_id, webhook.timestamp)
 
 
 def _verdict(context: Context, row: Onboarding, webhook: _Webhook, known: Sequence[Callback]) -> Verdict:
@@ -240,9 +244,9 @@ def _verdict(context: Context, row: Onboarding, webhook: _Webhook, known: Sequen
         return Verdict.IGNORED
     if abs(context.now_ms() - webhook.timestamp) > context.rules.tolerance_ms:
         return Verdict.STALE
-    if webhook.token is None:
+    if webhook.round is None:
         return Verdict.UNADDRESSED
-    if webhook.token.round != row.round:
+    if webhook.round != row.round:
         return Verdict.OUTDATED
     if webhook.timestamp < believed_until(known, row.round):
         return Verdict.SUPERSEDED
@@ -290,15 +294,15 @@ def _believed_step(event: Event, callback: Callback, callbacks: Sequence[Callbac
 def _row(context: Context, webhook: _Webhook, row: Onboarding | None, verdict: Verdict) -> Callback:
     callback_id = context.new_id("cbk")
     gone = row is not None and row.profile_deleted_at is not None
-    number = None if row is None else row.round
-    if webhook.token is not None:
-        number = webhook.token.round
+    number = webhook.round
+    if number is None and row is not None:
+        number = row.round
     return Callback(
         id=callback_id,
         received_at=context.now_ms(),
         app_id=webhook.app_id,
         timestamp=webhook.timestamp,
-        token_hash=_token_hash(webhook),
+        token_hash=webhook.token_hash,
         onboarding_id=None if row is None else row.id,
         round=number,
         type=_shown(webhook.type),
@@ -313,7 +317,3 @@ def _row(context: Context, webhook: _Webhook, row: Onboarding | None, verdict: V
 def _shown(word: str) -> str:
     """A word of OSL Pay's as it is stored in the clear; what is more than a word is in the sealed body alone."""
     return word if re.fullmatch(r"[A-Za-z0-9_.:-]+", word) else "unreadable"
-
-
-def _token_hash(webhook: _Webhook) -> str:
-    return webhook.token.hash if webhook.token is not None else ""

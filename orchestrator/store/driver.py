@@ -103,6 +103,9 @@ class Whole(Protocol):
 class Driver(Protocol):
     """One database."""
 
+    commits_together: bool
+    """Whether writes of one thread's turns are committed together (`turns.do_together`)."""
+
     def open(self) -> None:
         """Begin to use the database, beside others, until `close`; whatever else is called first does it too.
 
@@ -111,12 +114,6 @@ class Driver(Protocol):
 
     def alone(self) -> AbstractContextManager[Whole]:
         """Nobody else in the database meanwhile, which may be closed. Raises StoreUnavailable when somebody uses it."""
-
-    def expected(self) -> AbstractContextManager[None]:
-        """This thread may want to write soon: who gathers writes that are committed together waits a moment for it.
-
-        A write is cheapest while nobody else of the process computes: those who do are let come to an end first.
-        """
 
     def read(self, work: Callable[[Session], T]) -> T:
         """`work` on one consistent snapshot. Raises StoreUnavailable."""

@@ -1,43 +1,30 @@
-"""Writes of many threads, taken in groups that are committed together.
-
-A group waits a moment for threads that may want to write soon: a sync serves more of them, and a write is cheapest
-while nobody else of the process computes. It waits for those alone who were there when it began.
-"""
+"""Writes of many threads, committed in groups by whichever of them comes first."""
 
 from __future__ import annotations
 
-import queue
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from orchestrator.errors import StoreUnavailable
 
 SIZE = 64
 """Writes that are committed together at most, so that no process keeps the others waiting for long."""
-PATIENCE = 0.004
-"""Seconds that a group waits at most for those who are expected to write."""
 
 
 class Job:
     """One caller's write: what it does, and what it gave once it is durable."""
 
-    def __init__(self, work: Callable[[Any], Any], was_expected: bool) -> None:
-        self.thread = threading.get_ident()
-        self.was_expected = was_expected
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        self.is_over = False
         self._work = work
         self._value: Any = None
         self._error: BaseException | None = None
-        # Released when it is over: all that is needed of a Future, and much cheaper.
-        self._running = threading.Lock()
-        self._running.acquire()
 
     def result(self) -> Any:
-        """Wait until it is durable; what the work gave, or raise what it raised."""
-        self._running.acquire()
+        """What the work gave, or raise what it raised. Only of a job that is over."""
         if self._error is not None:
             raise self._error
         return self._value
@@ -58,74 +45,37 @@ class Job:
         return True
 
     def end(self, error: StoreUnavailable | None) -> None:
-        """Let its caller go on. `error`: nothing was stored."""
+        """It is durable. `error`: nothing was stored."""
         self._error = error or self._error
-        self._running.release()
-
-
-class _Look:
-    """Nobody's write: somebody who was waited for will not write."""
-
-
-_LOOK: Final = _Look()
+        self.is_over = True
 
 
 class Groups:
-    """The writes that wait."""
+    """The writes that wait. `commit`: one group, in one transaction; raises StoreUnavailable when nothing of it is
+    stored."""
 
-    def __init__(self) -> None:
-        self._waiting: queue.SimpleQueue[Job | _Look | None] = queue.SimpleQueue()
-        self._expected: set[int] = set()
-        self._is_waited_for = False
+    def __init__(self, commit: Callable[[Sequence[Job]], None]) -> None:
+        self._commit = commit
+        self._waiting: deque[Job] = deque()
+        self.alone = threading.Lock()
+        """Held while a group is written."""
 
-    @contextmanager
-    def expected(self) -> Iterator[None]:
-        """See Driver.expected."""
-        thread = threading.get_ident()
-        self._expected.add(thread)
+    def write(self, jobs: Sequence[Job]) -> None:
+        """Commit these, and with them whatever else waits; all of them are over when this returns."""
+        self._waiting.extend(jobs)
+        while not all(job.is_over for job in jobs):
+            # Whoever has waited here finds its jobs over, as a rule: the one before took them along.
+            with self.alone:
+                self._write_group([self._waiting.popleft() for _ in range(min(len(self._waiting), SIZE))])
+
+    def _write_group(self, group: Sequence[Job]) -> None:
+        error: StoreUnavailable | None = StoreUnavailable("the write was interrupted: try again")
         try:
-            yield
+            if group:
+                self._commit(group)
+            error = None
+        except StoreUnavailable as failure:
+            error = failure
         finally:
-            self._expected.discard(thread)
-            if self._is_waited_for:
-                self._waiting.put(_LOOK)
-
-    def add(self, work: Callable[[Any], Any]) -> Job:
-        """A write of this thread's, to be waited for with `Job.result`."""
-        job = Job(work, threading.get_ident() in self._expected)
-        self._expected.discard(job.thread)
-        self._waiting.put(job)
-        return job
-
-    def stop(self) -> None:
-        """No more groups once those that wait are taken."""
-        self._waiting.put(None)
-
-    def take(self) -> list[Job]:
-        """The next group, as soon as there is one; [] when there will be none."""
-        while isinstance(job := self._waiting.get(), _Look):
-            pass
-        if job is None:
-            return []
-        group, until, awaited = [job], time.monotonic() + PATIENCE, self._expected.copy()
-        self._is_waited_for = True
-        while len(group) < SIZE:
-            patience = 0.0 if awaited.isdisjoint(self._expected) else until - time.monotonic()
-            try:
-                job = self._waiting.get(timeout=patience) if patience > 0 else self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self.stop()
-                break
-            if isinstance(job, Job):
-                group.append(job)
-        self._is_waited_for = False
-        return group
-
-    def end(self, group: Sequence[Job], error: StoreUnavailable | None = None) -> None:
-        """All of a group is durable, or with `error` nothing of it."""
-        # Expected again before they are let go, or they would come too late for the next group.
-        self._expected.update(job.thread for job in group if job.was_expected)
-        for job in group:
-            job.end(error)
+            for job in group:
+                job.end(error)

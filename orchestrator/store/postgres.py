@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, LiteralString, TypeVar, cast
@@ -64,6 +64,8 @@ class _Session:
 class PostgresDriver:
     """A PostgreSQL database. `connections`: how many this process uses at most."""
 
+    commits_together = False
+
     def __init__(self, url: str, connections: int = 16) -> None:
         self._url = url
         self._is_alone = False
@@ -99,10 +101,6 @@ class PostgresDriver:
                 yield _Whole(connection)
             finally:
                 self.close()
-
-    def expected(self) -> AbstractContextManager[None]:
-        """See Driver.expected; here each writes alone."""
-        return nullcontext()
 
     def read(self, work: Callable[[_Session], T]) -> T:
         """See Driver.read."""

@@ -155,9 +155,11 @@ select * from transitions where onboarding_id = :onboarding_id order by seq;
 insert into callback_tokens (hash, onboarding_id, round, sealed, created_at)
 values (:hash, :onboarding_id, :round, :sealed, :created_at);
 
--- name: callback_token
--- Whose callbackUrl this is, and of which round.
-select * from callback_tokens where hash = :hash;
+-- name: addressee
+-- Whose callbackUrl this is, and the round it was made for.
+select onboardings.*, callback_tokens.round as url_round
+from callback_tokens join onboardings on onboardings.id = callback_tokens.onboarding_id
+where callback_tokens.hash = :hash;
 
 -- name: callback_token_of_round
 -- The callbackUrl's secret that all attempts of a round send.

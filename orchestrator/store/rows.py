@@ -19,6 +19,7 @@ from orchestrator.records import (
     ShareOutcome,
     Transition,
     Verdict,
+    made,
 )
 from orchestrator.store.driver import Row
 
@@ -39,7 +40,7 @@ def onboarding(row: Row) -> Onboarding:
     values["share"] = ShareOutcome(values["share"])
     values["changed"] = bool(values["changed"])
     values["prior_reject"] = bool(values["prior_reject"])
-    return Onboarding(**values)
+    return made(Onboarding, values)
 
 
 def onboarding_values(record: Onboarding) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""SQLite, through sqlite-utils: one writer thread a process that commits in groups, and a queue between processes.
+"""SQLite, through sqlite-utils: one writing connection a process that commits in groups, and a queue between processes.
 
 SQLite's own busy handler starves writers: with a few processes contending some wait for seconds and fail with
-"database is locked". Here a process has one writing connection, in one thread; what the other threads want written
-waits in a queue and is committed together. Between processes two file locks make a fair turnstile: whoever gives
-the database away has to queue behind those that wait.
+"database is locked". Here a process has one writing connection; what threads want written while it is in use waits
+and is committed together. Between processes two file locks make a fair turnstile: whoever gives the database away has
+to queue behind those that wait.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from orchestrator.store.presence import Presence
 from orchestrator.store.sqlite_faults import translated
 from orchestrator.store.sqlite_whole import SqliteWhole
 from orchestrator.store.turnstile import Turnstile
+from orchestrator.turns import do_together
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ _BUSY_MS = 5_000
 
 class _Session:
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._statements = statements(**_QUERY_MARKS)
         self.counts = Counts()
 
@@ -56,7 +57,7 @@ class _Session:
     def _execute(self, name: str, parameters: dict[str, Any]) -> sqlite3.Cursor:
         try:
             # Not through `Database.execute`, which looks at each statement's text first.
-            return self._database.conn.execute(self._statements[name], parameters)
+            return self.database.conn.execute(self._statements[name], parameters)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorcode in (
                 sqlite3.SQLITE_CONSTRAINT_UNIQUE,
@@ -69,19 +70,16 @@ class _Session:
 class SqliteDriver:
     """One SQLite file in WAL mode, `synchronous=FULL`: what was committed survives a power loss."""
 
+    commits_together = True
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
-        self._groups = Groups()
-        self._start = threading.Lock()
-        self._writer: threading.Thread | None = None
+        self._groups = Groups(self._commit)
+        self._writer: _Writer | None = None
         self._readers: list[Database] = []
         self._presence = Presence(path)
         self._opened = False
-
-    def expected(self) -> AbstractContextManager[None]:
-        """See Driver.expected."""
-        return self._groups.expected()
 
     def open(self) -> None:
         """See Driver.open."""
@@ -116,28 +114,27 @@ class SqliteDriver:
 
     def read(self, work: Callable[[_Session], T]) -> T:
         """See Driver.read."""
-        database = self._reader()
+        session = self._reader()
+        execute = session.database.conn.execute
         with translated():
-            database.conn.execute("begin")
+            execute("begin")
             try:
-                return work(_Session(database))
+                return work(session)
             finally:
-                database.conn.execute("commit")
+                execute("commit")
 
     def rows(self, name: str, /, **parameters: Any) -> list[Row]:
         """See Driver.rows: a statement alone has a snapshot of its own."""
-        database = self._reader()
+        session = self._reader()
         with translated():
-            return _Session(database).rows(name, **parameters)
+            return session.rows(name, **parameters)
 
     def write(self, work: Callable[[_Session], T]) -> T:
         """See Driver.write."""
         self.open()
-        with self._start:
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
-                self._writer.start()
-        result: T = self._groups.add(work).result()
+        job = Job(work)
+        do_together(job, self._groups.write)
+        result: T = job.result()
         return result
 
     def migrate(self) -> list[str]:
@@ -165,7 +162,7 @@ class SqliteDriver:
     def pending_migrations(self) -> list[str]:
         """See Driver.pending_migrations."""
         with translated():
-            return [migration.name for migration in _known_migrations().pending(self._reader())]
+            return [migration.name for migration in _known_migrations().pending(self._reader().database)]
 
     def backup(self, target: Path) -> None:
         """See Driver.backup."""
@@ -173,7 +170,7 @@ class SqliteDriver:
         with translated():
             copy = sqlite3.connect(target)
             try:
-                self._reader().conn.backup(copy)
+                self._reader().database.conn.backup(copy)
             finally:
                 copy.close()
 
@@ -194,10 +191,8 @@ class SqliteDriver:
 
     def close(self) -> None:
         """See Driver.close."""
-        if self._writer is not None:
-            self._groups.stop()
-            self._writer.join()
-            self._writer = None
+        with self._groups.alone:
+            self._close_writer()
         for database in self._readers:
             with suppress(sqlite3.Error):
                 database.close()
@@ -205,15 +200,15 @@ class SqliteDriver:
         self._presence.end()
         self._opened = False
 
-    def _reader(self) -> Database:
-        database: Database | None = getattr(self._local, "database", None)
-        if database is None:
+    def _reader(self) -> _Session:
+        session: _Session | None = getattr(self._local, "session", None)
+        if session is None:
             self.open()
             with translated():
-                database = self._open()
-            self._local.database = database
-            self._readers.append(database)
-        return database
+                session = _Session(self._open())
+            self._local.session = session
+            self._readers.append(session.database)
+        return session
 
     def _open(self) -> Database:
         # Only ever created, never opened and closed beside SQLite: closing any descriptor of the file would drop
@@ -231,20 +226,17 @@ class SqliteDriver:
             raise
         return Database(connection)
 
-    def _write_on(self) -> None:
-        writer: _Writer | None = None
-        while group := self._groups.take():
+    def _commit(self, group: Sequence[Job]) -> None:
+        with translated():
+            self._writer = self._writer or _Writer(self._open(), Turnstile(self._path))
             try:
-                with translated():
-                    writer = writer or _Writer(self._open(), Turnstile(self._path))
-                    writer.commit(group)
-            except StoreUnavailable as error:
-                self._groups.end(group, error)
-                if writer is not None:
-                    writer.close()
-                    writer = None
-            else:
-                self._groups.end(group)
+                self._writer.commit(group)
+            except BaseException:
+                self._close_writer()
+                raise
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
 
@@ -258,7 +250,7 @@ class _Writer:
         self._session = _Session(database)
         self._turnstile = turnstile
 
-    def commit(self, group: list[Job]) -> None:
+    def commit(self, group: Sequence[Job]) -> None:
         """All jobs in one transaction; a job that fails is undone alone."""
         with self._turnstile.turn():
             try:

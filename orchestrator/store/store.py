@@ -183,10 +183,14 @@ class Store:
         """So many more of each (what, word), of which there are no rows to be counted with."""
         self._driver.write(lambda session: tally(session, counted))
 
-    def callback_token(self, token_hash: str) -> CallbackToken | None:
-        """Whose callbackUrl this is, and of which round."""
-        row = first(self._rows("callback_token", hash=token_hash))
-        return None if row is None else rows.callback_token(row)
+    def addressee(self, token_hash: str) -> tuple[Onboarding, int] | None:
+        """Whose callbackUrl this is, and the round it was made for."""
+        row = first(self._rows("addressee", hash=token_hash))
+        if row is None:
+            return None
+        columns = dict(row)
+        number = columns.pop("url_round")
+        return rows.onboarding(columns), number
 
     def callback_token_of_round(self, onboarding_id: str, number: int) -> CallbackToken | None:
         """The token that all attempts of a round send."""

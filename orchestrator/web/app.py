@@ -56,6 +56,7 @@ _MAY_BE_KEPT = ("static", "brand.logo", "brand.colors")
 _LARGEST_FORM = 16_500_000
 _QUIET = ("callbacks.", "metrics.", "watch.", "static")
 """How the endpoints begin whose requests come often and have figures, or a line of their own."""
+_TOGETHER = re.compile(rb"POST /(?:callbacks|hooks)/")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -80,6 +81,8 @@ class _Flask(Flask):
     """Takes the methods that routes state and no other: OPTIONS would go past their roles."""
 
     request_class = _Request
+    together: re.Pattern[bytes] | None = None
+    """Beginnings of requests that wait for nothing but the database, and are cheaper answered many at a time."""
     default_config = ImmutableDict({**Flask.default_config, "PROVIDE_AUTOMATIC_OPTIONS": False})
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Any:
@@ -88,9 +91,7 @@ class _Flask(Flask):
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             return start_response(status, [*headers, *SECURITY_HEADERS.items()], exc_info)
 
-        service: Service = self.extensions["orchestrator"]
-        with service.driver.expected():
-            return super().wsgi_app(environ, start)
+        return super().wsgi_app(environ, start)
 
     def ensure_sync(self, func: Any) -> Any:
         """No function of ours is asynchronous: Flask's looks at each anew for every request."""
@@ -101,6 +102,8 @@ def create_app(service: Service) -> Flask:
     """The application over a wired service; `app.extensions["orchestrator"]` is that service."""
     app = _Flask("orchestrator", static_folder=str(_here("web/static")), template_folder=str(_here("templates")))
     app.extensions["orchestrator"] = service
+    if service.driver.commits_together:
+        app.together = _TOGETHER
     app.json.sort_keys = False  # type: ignore[attr-defined]
     proxies = service.config.trusted_proxies
     if proxies:

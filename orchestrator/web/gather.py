@@ -5,6 +5,9 @@ slow senders as there are threads stop the service. Here the worker's own loop g
 connection without blocking, refuses what is too large or too slow, and hands over what is complete; the
 threads never read from a socket. A connection that ends lingers in the loop too, not in a thread.
 
+Of large bodies few are in threads at once. Requests that begin as the application's `together` (a pattern of bytes)
+says are answered in turns by one thread (`lanes`); their answers have to fit into the send buffer.
+
 Memory: besides heads (32 KB) and small bodies (64 KB) the bodies in memory are held to `memory_budget`.
 Beyond it large ones are not read on, but for the oldest, so that some always finish; those that merely drip
 are dismissed. What counts is what has arrived, not what was declared: a declaration costs its sender nothing.
@@ -15,24 +18,23 @@ TLS and HTTP/2 are not spoken here: a proxy in front ends them.
 from __future__ import annotations
 
 import errno
+import gc
 import resource
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import nullcontext
 from email.utils import formatdate
 from functools import partial
 from typing import Any, ClassVar
 
-from gunicorn.http import errors as http_errors
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from orchestrator.web.access_log import discreet
-from orchestrator.web.gathering import READ_SIZE, AnswerSocket, Gathering
+from orchestrator.web.gathering import READ_SIZE, AnswerSocket, Gathering, check_settings, refusal_of
+from orchestrator.web.lanes import Done, FewAtOnce, TogetherLane
 from orchestrator.web.request_head import BODY_LIMITS, DEFAULT_BODY_LIMIT, BodyLimits, Head, Refusal, asks_for_page
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -40,12 +42,6 @@ _ACCEPT_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, 
 _ACCEPT_FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SPARE_FILES = 512
 """File descriptors beyond the connections: databases, documents, calls to providers."""
-
-_FAULTS: tuple[tuple[type[Exception], int, str], ...] = (
-    (http_errors.LimitRequestLine, 414, "The request line is too long."),
-    (http_errors.LimitRequestHeaders, 431, "There are too many header fields, or one is too long."),
-    (http_errors.ParseException, 400, "The request is not well formed."),
-)
 
 
 class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -72,9 +68,13 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._gatherings: dict[Gathering, None] = {}
         self._large: dict[Gathering, None] = {}
         self._held = 0  # bytes of large bodies in memory, those of requests in threads included
-        self._room_for_large = threading.Semaphore(self.large_at_once)
-        self._swept_at = 0.0
-        self._accepted, self._rests_until = 0, 0.0
+        self._few = FewAtOnce(self.large_at_once, self.enqueue_req)
+        self._together = TogetherLane(
+            self.handle,
+            lambda done: self.method_queue.defer(self._finish_together, done),
+            lambda run: self.tpool.submit(run),  # noqa: PLW0108 - there is no pool yet
+        )
+        self._accepted, self._rests_until, self._swept_at = 0, 0.0, 0.0
         self._stops_at: float | None = None
         self.cfg.set("sendfile", False)  # it would wait for the client outside of `AnswerSocket.sendall`
 
@@ -82,14 +82,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def check_config(cls, cfg: Any, log: Any) -> None:
         """Refuses settings under which this worker would misread a connection."""
         super().check_config(cfg, log)
-        if cfg.is_ssl:
-            raise RuntimeError("GatheringWorker speaks no TLS: leave certfile and keyfile to the proxy in front.")
-        if str(getattr(cfg, "proxy_protocol", "off")).lower() not in {"off", "false", "none"}:
-            raise RuntimeError("GatheringWorker does not speak the PROXY protocol.")
-        if getattr(cfg, "http2_cleartext", "off") != "off" or "h2" in getattr(cfg, "http_protocols", ()):
-            raise RuntimeError("GatheringWorker speaks HTTP/1.1 only.")
-        if getattr(cfg, "permit_obsolete_folding", False) or getattr(cfg, "strip_header_spaces", False):
-            raise RuntimeError("GatheringWorker needs gunicorn's strict reading of header fields.")
+        check_settings(cfg)
 
     def init_process(self) -> None:
         """Makes room for the connections before the loop starts, and keeps credentials out of the access log."""
@@ -138,7 +131,6 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self.nr_conns += 1
         self._let_others_accept()
         sock = AnswerSocket(fileno=accepted.detach())
-        sock.patience = self.answer_seconds
         conn = TConn(self.cfg, sock, address, listener.getsockname())
         conn.gathering = Gathering(conn)
         self._gather(conn.gathering)
@@ -158,23 +150,23 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._on_readable(conn.gathering, client)
 
     def load_wsgi(self) -> None:
-        """As the base class, with room for few large bodies at a time: taking one apart copies it."""
+        """As the base class. What was loaded stays: looking through it for garbage would stop everybody for long."""
         super().load_wsgi()
-        app: Callable[..., Any] = self.wsgi
-
-        def answer(environ: Any, start_response: Any) -> Any:
-            # Not held while the client takes the answer, which it may do slowly.
-            is_large = int(environ.get("CONTENT_LENGTH") or 0) > self.small_body
-            with self._room_for_large if is_large else nullcontext():
-                return app(environ, start_response)
-
-        self.wsgi = answer
+        gc.collect()
+        gc.freeze()
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """A thread is done with a connection (runs in the loop)."""
+        self._finish(conn, not fs.cancelled() and fs.exception() is None and fs.result() is True)
+
+    def _finish_together(self, done: Done) -> None:
+        for conn, answered in done:
+            self._finish(conn, answered)
+
+    def _finish(self, conn: Any, answered: bool) -> None:
         gathering: Gathering = conn.gathering
         self._discharge(gathering)
-        answered = not fs.cancelled() and fs.exception() is None and fs.result() is True
+        self._few.over(conn)
         # Bytes left over mean that gunicorn saw another request than was gathered: never read on from there.
         if not (answered and conn.parser.unreader.is_drained):
             self._linger(gathering)
@@ -188,8 +180,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn's own answers to faults, as problem+json; neither log nor answer quotes the request."""
-        known = (Refusal(status, detail) for fault, status, detail in _FAULTS if isinstance(exc, fault))
-        refusal = next(known, Refusal(500, "The request could not be answered."))
+        refusal = refusal_of(exc)
         if refusal.status == 500:
             self.log.error("Error handling a request", exc_info=exc)
         else:
@@ -266,8 +257,17 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         conn.parser = RequestParser(self.cfg, (), conn.client)
         conn.parser.unreader = gathering.detach(head)
         conn.initialized = conn.data_ready = True  # `handle` need not wait, nor make a parser over the socket
-        gathering.sock.renew()
-        self.enqueue_req(conn)
+        together = getattr(self.wsgi, "together", None)
+        if head.length > self.small_body:
+            # The room is given back before the client takes the answer, which it may do slowly.
+            gathering.sock.renew(self.answer_seconds, partial(self.method_queue.defer, self._few.over, conn))
+            self._few.add(conn)
+        elif together is not None and together.match(head.raw):
+            gathering.sock.keep()
+            self._together.add(conn)
+        else:
+            gathering.sock.renew(self.answer_seconds)
+            self.enqueue_req(conn)
 
     def _keep_alive(self, conn: Any) -> None:
         """Idle until the next request; base class and stop path close it when its time is over."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from gunicorn.http import errors
 from gunicorn.http.unreader import Unreader
 
-from orchestrator.web.request_head import BodyLimits, Head, find_head, read_head
+from orchestrator.web.request_head import BodyLimits, Head, Refusal, find_head, read_head
 
 READ_SIZE = 256 * 1024
 """Bytes taken from a socket in one turn of the loop, so that a fast sender does not keep others waiting."""
@@ -31,18 +33,62 @@ HEAD_PACE_SECONDS = 1.0
 _PIECE = 64 * 1024
 
 
+_FAULTS: tuple[tuple[type[Exception], int, str], ...] = (
+    (errors.LimitRequestLine, 414, "The request line is too long."),
+    (errors.LimitRequestHeaders, 431, "There are too many header fields, or one is too long."),
+    (errors.ParseException, 400, "The request is not well formed."),
+)
+
+
+def refusal_of(fault: BaseException) -> Refusal:
+    """What a client is told of a fault while its request was read or answered. 500: it is ours."""
+    known = (Refusal(status, detail) for kind, status, detail in _FAULTS if isinstance(fault, kind))
+    return next(known, Refusal(500, "The request could not be answered."))
+
+
+def check_settings(cfg: Any) -> None:
+    """Raises RuntimeError for gunicorn's settings under which a connection would be misread."""
+    if cfg.is_ssl:
+        raise RuntimeError("GatheringWorker speaks no TLS: leave certfile and keyfile to the proxy in front.")
+    if str(getattr(cfg, "proxy_protocol", "off")).lower() not in {"off", "false", "none"}:
+        raise RuntimeError("GatheringWorker does not speak the PROXY protocol.")
+    if getattr(cfg, "http2_cleartext", "off") != "off" or "h2" in getattr(cfg, "http_protocols", ()):
+        raise RuntimeError("GatheringWorker speaks HTTP/1.1 only.")
+    if getattr(cfg, "permit_obsolete_folding", False) or getattr(cfg, "strip_header_spaces", False):
+        raise RuntimeError("GatheringWorker needs gunicorn's strict reading of header fields.")
+
+
 class AnswerSocket(socket.socket):
-    """The client's socket. A thread waits at most `patience` seconds in all for it to take one answer."""
+    """The client's socket. A thread waits for a limited time for it to take one answer, or not at all."""
 
-    patience = 30.0
-    _left = 30.0
+    _left = 0.0
+    _tell: Callable[[], None] | None = None
+    _kept: bytearray | None = None
 
-    def renew(self) -> None:
-        """A new answer begins."""
-        self._left = self.patience
+    def renew(self, seconds: float, tell: Callable[[], None] | None = None) -> None:
+        """A new answer is awaited, that may take `seconds` in all to be taken; `tell` is called when it begins."""
+        self._left, self._tell = seconds, tell
+
+    def keep(self) -> None:
+        """A new answer is awaited, that is kept until `give`."""
+        self._kept = bytearray()
+
+    def give(self) -> bool:
+        """Send what was kept; whether it fitted into the send buffer. One that is full is not worth waiting for."""
+        kept, self._kept = self._kept or b"", None
+        try:
+            return self.send(kept, socket.MSG_DONTWAIT) == len(kept)
+        except OSError:
+            return False
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """As the base's, but given up with EPIPE, which gunicorn takes quietly for a client that left."""
+        if self._kept is not None:
+            self._kept += data
+            return
+        if self._tell is not None:
+            self._tell()
+            self._tell = None
         began = monotonic()
         # A time-out counts for the whole of one sendall; gunicorn's setblocking(True) has undone the last.
         self.settimeout(max(self._left, 0.001))

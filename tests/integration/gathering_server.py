@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -47,3 +48,6 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     answer = bytes(int(query["size"])) if "size" in query else " ".join(map(str, said)).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
     return [answer]
+
+
+app.together = re.compile(rb"POST /together")  # type: ignore[attr-defined]

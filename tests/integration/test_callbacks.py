@@ -22,6 +22,8 @@ from orchestrator.records import Callback, Onboarding, Verdict
 from orchestrator.signatures import osl_sign
 from orchestrator.store import Change, Store
 from orchestrator.store.store import ORPHANS_KEPT
+from orchestrator.turns import in_turns
+from orchestrator.web.app import create_app
 from tests.sandbox_process import APP_ID, rsa_key
 from tests.service import MINUTE, Bench, RawAnswer, Signed, Web, raw_request, signed, status_change
 
@@ -733,3 +735,34 @@ def test_the_service_judges_without_http_as_with_it(bench: Bench) -> None:
     assert bench.receive(row, "PASS") is Verdict.APPLIED
     assert bench.receive(row, "PASS") is Verdict.DUPLICATE
     assert receive.believed_until(bench.callbacks(row), 1) == bench.clock()
+
+
+def test_webhooks_share_a_thread_where_they_can_share_a_write(web: Web) -> None:
+    """On PostgreSQL each commits by itself, and one thread would wait for one commit after the other."""
+    pattern = create_app(web.bench.service).together
+    if not web.bench.service.driver.commits_together:
+        assert pattern is None
+        return
+    assert pattern is not None
+    for path in (f"{WIDE}/3fP71Zx", WIDE, "/hooks/signup"):
+        assert pattern.match(f"POST {path} HTTP/1.1\r\n".encode())
+    for other in (
+        f"GET {WIDE}",
+        "POST /api/v1/onboardings",
+        "POST /u/3fP71Zx",
+        "PUT /api/v1/onboardings/o/documents/x",
+    ):
+        assert not pattern.match(f"{other} HTTP/1.1\r\n".encode())
+
+
+def test_twins_in_one_transaction_are_judged_one_after_the_other(web: Web) -> None:
+    """What arrives at once is computed before any of it is written: all but the first decide again."""
+    row = web.bench.shared_on_paper()
+    sent = web.bench.webhook(row, "PROCESS")
+    works = [lambda: receive.receive(web.bench.context, web.bench.callback_secret(row), sent.headers, sent.body)] * 3
+    verdicts: list[Verdict] = []
+    in_turns([lambda work=work: verdicts.append(work()) for work in works])  # type: ignore[misc]
+    assert sorted(verdicts) == [Verdict.APPLIED, Verdict.DUPLICATE, Verdict.DUPLICATE]
+    assert [(callback.verdict, callback.seen) for callback in web.bench.context.store.callbacks(row.id)] == [
+        (Verdict.APPLIED, 3)
+    ]

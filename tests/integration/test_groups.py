@@ -1,11 +1,11 @@
-"""Writes taken in groups: whom a group waits for, and for how long at most."""
+"""Writes of many threads, committed in groups by whichever of them comes first."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -14,153 +14,129 @@ from orchestrator.store import groups
 from orchestrator.store.groups import Groups, Job
 
 LONG = 10.0
-"""Seconds of patience when a test shows that something else than its end lets a group go."""
+
+
+class Database:
+    """Stands for one: a list of what was written, by group."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.refusal: BaseException | None = None
+        self.refusal_of_many: BaseException | None = None
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.is_busy = threading.Event()
+        self.waiting = Groups(self._commit)
+
+    def job(self, number: int) -> Job:
+        return Job(lambda written: written.append(number) or number)
+
+    def write(self, number: int) -> Any:
+        job = self.job(number)
+        self.waiting.write([job])
+        return job.result()
+
+    def _commit(self, group: Sequence[Job]) -> None:
+        self.is_busy.set()
+        assert self.may_go_on.wait(LONG)
+        if self.refusal is not None:
+            raise self.refusal
+        if self.refusal_of_many is not None and len(group) > 1:
+            raise self.refusal_of_many
+        written: list[int] = []
+        for job in group:
+            job.run(written)
+        self.groups.append(written)
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "PATIENCE", LONG)
+def database() -> Database:
+    return Database()
 
 
-@contextmanager
-def running(work: Callable[[], None]) -> Iterator[threading.Thread]:
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield thread
-    thread.join(LONG)
-    assert not thread.is_alive()
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1_000):
+        if condition():
+            return
+        threading.Event().wait(LONG / 1_000)
+    raise AssertionError("it did not come to pass")
 
 
-@contextmanager
-def somebody_expected(waiting: Groups, then: Callable[[], object] = lambda: None) -> Iterator[threading.Event]:
-    """Somebody is expected to write, until the event is set; then does what is to be done, and leaves."""
-    is_expected, go_on = threading.Event(), threading.Event()
-
-    def answer() -> None:
-        with waiting.expected():
-            is_expected.set()
-            go_on.wait(LONG)
-            then()
-
-    with running(answer):
-        assert is_expected.wait(LONG)
-        yield go_on
+def waiting_for(database: Database) -> int:
+    return len(database.waiting._waiting)
 
 
-def add(waiting: Groups, number: int = 0) -> Job:
-    """A write that puts its number into a list, which stands for the database."""
-    return waiting.add(lambda written: written.append(number))
+def test_one_alone_is_written_at_once(database: Database) -> None:
+    assert database.write(1) == 1
+    assert database.groups == [[1]]
 
 
-def write(waiting: Groups, group: list[Job]) -> list[int]:
-    """What a writer does with a group."""
-    written: list[int] = []
-    assert all(job.run(written) for job in group)
-    waiting.end(group)
-    return written
+def test_what_comes_while_a_group_is_written_makes_the_next_one(database: Database) -> None:
+    database.may_go_on.clear()
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(database.write, 0)
+        assert database.is_busy.wait(LONG)
+        others = [pool.submit(database.write, number) for number in range(1, 5)]
+        until(lambda: waiting_for(database) == 4)
+        database.may_go_on.set()
+        assert [first.result(LONG), *(other.result(LONG) for other in others)] == [0, 1, 2, 3, 4]
+    assert database.groups[0] == [0]
+    assert sorted(database.groups[1]) == [1, 2, 3, 4]
+    assert len(database.groups) == 2
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
+def test_several_of_one_thread_are_one_group(database: Database) -> None:
+    jobs = [database.job(number) for number in range(3)]
+    database.waiting.write(jobs)
+    assert [job.result() for job in jobs] == [0, 1, 2]
+    assert database.groups == [[0, 1, 2]]
 
 
-@pytest.mark.usefixtures("patient")
-def test_what_nobody_else_is_expected_for_is_taken_at_once() -> None:
-    waiting = Groups()
-    add(waiting, 1)
-    add(waiting, 2)
-    group: list[Job] = []
-    assert seconds(lambda: group.extend(waiting.take())) < LONG / 10
-    assert write(waiting, group) == [1, 2]
+def test_a_group_has_a_largest_size(database: Database) -> None:
+    jobs = [database.job(number) for number in range(groups.SIZE + 3)]
+    database.waiting.write(jobs)
+    assert [len(group) for group in database.groups] == [groups.SIZE, 3]
+    assert all(job.is_over for job in jobs)
 
 
-@pytest.mark.usefixtures("patient")
-def test_who_is_expected_is_waited_for() -> None:
-    waiting = Groups()
-    with somebody_expected(waiting, lambda: add(waiting, 2).result()) as may_write:
-        add(waiting, 1)
-        threading.Timer(0.05, may_write.set).start()
-        assert write(waiting, waiting.take()) == [1, 2]
+def test_what_a_write_raises_is_raised_where_it_was_wanted(database: Database) -> None:
+    def fail(_: Any) -> None:
+        raise ValueError("it was refused")
+
+    failing, other = Job(fail), database.job(1)
+    database.waiting.write([failing, other])
+    with pytest.raises(ValueError, match="it was refused"):
+        failing.result()
+    assert other.result() == 1
 
 
-@pytest.mark.usefixtures("patient")
-def test_who_leaves_without_a_write_lets_the_others_go_at_once() -> None:
-    waiting = Groups()
-    with somebody_expected(waiting) as may_leave:
-        add(waiting, 1)
-        threading.Timer(0.05, may_leave.set).start()
-        group: list[Job] = []
-        assert seconds(lambda: group.extend(waiting.take())) < LONG / 10
-        assert write(waiting, group) == [1]
-        add(waiting, 2)
-        assert write(waiting, waiting.take()) == [2]
-
-
-def test_who_does_not_come_is_waited_for_a_moment_only() -> None:
-    waiting = Groups()
-    with somebody_expected(waiting) as may_leave:
-        add(waiting, 1)
-        assert write(waiting, waiting.take()) == [1]
-        may_leave.set()
-
-
-@pytest.mark.usefixtures("patient")
-def test_who_came_after_the_group_began_is_not_waited_for() -> None:
-    waiting = Groups()
-    group: list[Job] = []
-    with somebody_expected(waiting, lambda: add(waiting, 2).result()) as first_may_write:
-        add(waiting, 1)
-        with running(lambda: group.extend(waiting.take())):
-            time.sleep(0.05)  # the group has begun
-            with somebody_expected(waiting) as second_may_leave:
-                first_may_write.set()
-                until = time.monotonic() + LONG / 10
-                while not group and time.monotonic() < until:
-                    time.sleep(0.01)
-                assert write(waiting, group) == [1, 2]
-                second_may_leave.set()
-
-
-@pytest.mark.usefixtures("patient")
-def test_who_wrote_is_expected_again_until_it_leaves() -> None:
-    waiting = Groups()
-    wrote_once = threading.Event()
-
-    def answer() -> None:
-        with waiting.expected():
-            add(waiting, 1).result()
-            wrote_once.set()
-            time.sleep(0.05)
-            add(waiting, 3).result()
-
-    with running(answer):
-        assert write(waiting, waiting.take()) == [1]
-        wrote_once.wait(LONG)
-        add(waiting, 2)
-        assert write(waiting, waiting.take()) == [2, 3]
-
-
-def test_a_group_has_a_largest_size() -> None:
-    waiting = Groups()
-    for number in range(groups.SIZE + 3):
-        add(waiting, number)
-    assert [len(waiting.take()), len(waiting.take())] == [groups.SIZE, 3]
-
-
-def test_what_waits_is_taken_before_the_end() -> None:
-    waiting = Groups()
-    add(waiting, 1)
-    waiting.stop()
-    assert write(waiting, waiting.take()) == [1]
-    assert waiting.take() == []
-
-
-def test_of_a_group_that_could_not_be_written_everybody_is_told() -> None:
-    waiting = Groups()
-    jobs = [add(waiting, number) for number in range(3)]
-    waiting.end(waiting.take(), StoreUnavailable("the disk is full"))
+def test_of_a_group_that_could_not_be_written_everybody_is_told(database: Database) -> None:
+    database.refusal = StoreUnavailable("the disk is full")
+    jobs = [database.job(number) for number in range(3)]
+    database.waiting.write(jobs)
     for job in jobs:
         with pytest.raises(StoreUnavailable, match="the disk is full"):
             job.result()
+    database.refusal = None
+    assert database.write(4) == 4
+
+
+def test_whom_an_interrupted_thread_had_taken_along_is_told_and_does_not_wait_for_ever(database: Database) -> None:
+    database.may_go_on.clear()
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(database.write, 1)
+        assert database.is_busy.wait(LONG)
+        others = [pool.submit(database.write, number) for number in (2, 3)]
+        until(lambda: waiting_for(database) == 2)
+        database.refusal_of_many = KeyboardInterrupt()
+        database.may_go_on.set()
+        assert first.result(LONG) == 1
+        ends = [type(other.exception(LONG)) for other in others]
+    assert sorted(ends, key=str) == sorted([KeyboardInterrupt, StoreUnavailable], key=str)
+    assert database.write(4) == 4
+
+
+def test_many_threads_lose_nothing(database: Database) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(database.write, range(500))) == list(range(500))
+    assert sorted(number for group in database.groups for number in group) == list(range(500))

@@ -291,6 +291,64 @@ def test_two_large_bodies_are_taken_apart_at_a_time_and_small_requests_pass_them
     assert ends[2] - ends[1] > 0.4, "the third waits for one of the first two"
 
 
+def test_large_bodies_that_wait_for_room_hold_no_thread() -> None:
+    """With one thread more than large bodies may have, eight of them leave it to the small requests."""
+    with serving(GATHERING, "--workers", "1", "--threads", "3") as alone, ThreadPoolExecutor(8) as pool:
+
+        def upload(_: int) -> int:
+            with Client(alone.port) as client:
+                return client.ask("PUT", f"{DOCUMENT}?nap=0.3", bytes(100_000)).status
+
+        uploads = [pool.submit(upload, number) for number in range(8)]
+        time.sleep(0.2)
+        quick = [alone.seconds_to_answer() for _ in range(5)]
+        assert not any(upload.done() for upload in uploads[4:])
+        assert {upload.result() for upload in uploads} == {200}
+    print(f"beside eight uploads, of which six wait: {max(quick):.3f} s")
+    assert max(quick) < 0.2
+
+
+def test_requests_that_are_answered_together_are_each_answered(server: Server) -> None:
+    def ask(number: int) -> None:
+        with Client(server.port) as client:
+            for turn in range(5):
+                body = f"{number} {turn}".encode()
+                said = client.ask("POST", "/together", body).body.decode().split()
+                assert said[:2] == ["POST", "/together"]
+                assert said[3] == hashlib.sha256(body).hexdigest()
+            assert client.ask("GET", "/").status == 200
+            assert client.ask("POST", "/together", b"", "Connection: close").headers["connection"] == "close"
+
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(ask, range(80)))
+
+
+def test_who_does_not_read_its_answers_holds_up_nobody_who_is_answered_together() -> None:
+    """Four send requests without end and read nothing, so that the buffers fill: they are cut off."""
+    many = request("POST", "/together?size=60000") * 2_000
+    with serving(GATHERING, "--workers", "1", "--threads", "2") as alone, contextlib.ExitStack() as stack:
+        deaf = [stack.enter_context(Client(alone.port)) for _ in range(4)]
+        for client in deaf:
+            client.sock.settimeout(0.5)
+            with contextlib.suppress(OSError):
+                client.sock.sendall(many)
+
+        def ask(_: int) -> float:
+            began = time.monotonic()
+            with Client(alone.port) as client:
+                assert client.ask("POST", "/together").status == 200
+            return time.monotonic() - began
+
+        slowest = max(map(ask, range(20)))
+        print(f"beside four who do not read: {slowest:.3f} s")
+        assert slowest < 0.5
+        for client in deaf:
+            client.sock.settimeout(8)
+            with contextlib.suppress(ConnectionError):
+                while client.sock.recv(1_000_000):
+                    pass
+
+
 def test_memory_goes_to_those_who_send(impatient: Server) -> None:
     """The dripping bodies exceed the budget of 1 MB; an honest one of 5 MB passes all the same."""
     half = request("PUT", DOCUMENT, bytes(800_000))[:-400_000]

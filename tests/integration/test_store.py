@@ -129,7 +129,7 @@ def test_files_are_for_their_owner_alone_whatever_the_umask(tmp_path: Path) -> N
 @pytest.mark.sqlite
 def test_it_is_in_wal_mode_and_flushes_every_commit(bench: Bench) -> None:
     def pragma(session: Any) -> tuple[Any, ...]:
-        database = session._database
+        database = session.database
         names = ("journal_mode", "synchronous", "foreign_keys")
         return tuple(database.execute(f"pragma {name}").fetchone()[0] for name in names)
 
@@ -468,7 +468,7 @@ def test_a_full_disk_acknowledges_nothing_and_is_survived(bench: Bench) -> None:
 
     def limit(pages: int) -> None:
         bench.service.driver.write(
-            lambda session: session._database.execute(f"pragma max_page_count = {pages}").fetchall()  # type: ignore[attr-defined]
+            lambda session: session.database.execute(f"pragma max_page_count = {pages}").fetchall()  # type: ignore[attr-defined]
         )
 
     limit(1)
@@ -599,14 +599,14 @@ def test_each_key_leads_to_its_onboarding(bench: Bench) -> None:
     assert store.onboarding_of_link(row.link_hash) == row
     token = store.callback_token_of_round(row.id, 1)
     assert token is not None
-    assert store.callback_token(token.hash) == token
+    assert store.addressee(token.hash) == (row, 1)
     assert store.callback_token_of_round(row.id, 2) is None
     for nothing in ("", "x", row.id, "%"):
         assert store.live_onboarding(nothing) is None
         assert store.onboarding_of_osl_user(nothing) is None
         assert store.onboarding_of_link(nothing) is None
         assert store.onboarding_of_signup(nothing) is None
-        assert store.callback_token(nothing) is None
+        assert store.addressee(nothing) is None
     operate.cancel(bench.context, row.id, "test")
     assert store.live_onboarding(row.merchant_user_id) is None
     assert store.onboarding_of_osl_user("9001") is None

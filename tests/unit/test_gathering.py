@@ -100,8 +100,7 @@ def test_a_sender_is_slow_when_it_brings_too_little_for_too_long() -> None:
 def pair() -> Iterator[tuple[AnswerSocket, socket.socket]]:
     left, right = socket.socketpair()
     with AnswerSocket(fileno=left.detach()) as ours, right:
-        ours.patience = 0.1
-        ours.renew()
+        ours.renew(0.1)
         yield ours, right
 
 
@@ -124,6 +123,48 @@ def test_each_answer_has_patience_of_its_own(pair: tuple[AnswerSocket, socket.so
     with contextlib.suppress(BlockingIOError):
         while theirs.recv(1_000_000):
             pass
-    ours.renew()
+    ours.renew(0.1)
     ours.sendall(b"the next answer")
     assert theirs.recv(100) == b"the next answer"
+
+
+def test_who_waits_for_it_is_told_once_that_an_answer_begins(pair: tuple[AnswerSocket, socket.socket]) -> None:
+    ours, _ = pair
+    told: list[str] = []
+    ours.renew(0.1, lambda: told.append("it begins"))
+    assert told == []
+    ours.sendall(b"head")
+    ours.sendall(b"body")
+    assert told == ["it begins"]
+
+
+def test_an_answer_is_kept_and_given_as_one(pair: tuple[AnswerSocket, socket.socket]) -> None:
+    ours, theirs = pair
+    theirs.setblocking(False)
+    ours.keep()
+    ours.sendall(b"head, ")
+    ours.sendall(b"body")
+    with pytest.raises(BlockingIOError):
+        theirs.recv(100)
+    assert ours.give()
+    assert theirs.recv(100) == b"head, body"
+    ours.renew(0.1)
+    ours.sendall(b"the next answer")
+    assert theirs.recv(100) == b"the next answer"
+
+
+def test_giving_waits_for_nobody(pair: tuple[AnswerSocket, socket.socket]) -> None:
+    ours, theirs = pair
+    ours.setblocking(True)
+    began = time.monotonic()
+    ours.keep()
+    ours.sendall(bytes(10_000_000))
+    assert not ours.give()
+    ours.keep()
+    ours.sendall(b"no room for this either")
+    assert not ours.give()
+    theirs.close()
+    ours.keep()
+    ours.sendall(b"nobody is there")
+    assert not ours.give()
+    assert time.monotonic() - began < 1

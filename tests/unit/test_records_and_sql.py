@@ -326,7 +326,7 @@ def test_the_schema_prepares_every_statement(tmp_path: Path) -> None:
 
 
 def explain(session: object, text: str, parameters: dict[str, None]) -> list[object]:
-    database = session._database  # type: ignore[attr-defined]
+    database = session.database  # type: ignore[attr-defined]
     return list(database.execute(f"explain {text}", parameters).fetchall())
 
 

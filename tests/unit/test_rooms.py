@@ -28,6 +28,7 @@ ALLOWED = {
     "signatures": {"errors"},
     "seal": {"errors"},
     "telemetry": {"errors"},
+    "turns": set(),
     "health": {"errors"},
     "setting": {"errors"},
     "branding": {"setting"},
@@ -38,7 +39,7 @@ ALLOWED = {
         "signatures",
     },  # keys are parsed where they are read, by the code that uses them
     "records": {"machine"},
-    "store": {"records", "machine", "errors", "seal", "telemetry", "health"},
+    "store": {"records", "machine", "errors", "seal", "telemetry", "turns", "health"},
     "documents": {"records", "machine", "errors", "seal", "telemetry", "health"},
     "bucket": {"records", "machine", "errors", "seal", "telemetry", "health", "documents"},  # documents, in S3
     "backup": {"documents", "store", "errors"},
@@ -46,7 +47,7 @@ ALLOWED = {
     "providers": {"records", "machine", "signatures", "errors", "telemetry"},
     "notify": {"records", "machine", "signatures", "errors", "telemetry", "seal", "providers.http"},
     "onboarding": CORE | {"telemetry", "store", "documents", "providers", "notify"},
-    "web": SERVICE,
+    "web": SERVICE | {"turns"},
     "web.app": {"bootstrap"},  # for the type of the wired service
     "worker": SERVICE,
     "supervisor": {"errors", "telemetry"},
