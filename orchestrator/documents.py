@@ -101,9 +101,6 @@ class Folder:
         """See Shelf.write."""
         path = self._root / location
         try:
-            # One after the other: `parents` would make the upper ones for everybody.
-            self._root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._root.mkdir(mode=0o700, exist_ok=True)
             _write_in_folder(path, sealed)
         except OSError as error:
             raise StoreUnavailable(
@@ -165,10 +162,13 @@ class Folder:
 def _write_in_folder(path: Path, data: bytes) -> None:
     """Write a file and its folder, which may be removed at any moment while it is empty."""
     for _ in range(10):
-        path.parent.mkdir(mode=0o700, exist_ok=True)
         with suppress(FileNotFoundError):
             _write_durably(path, data)
             return
+        # One after the other: `parents` would make the upper ones for everybody.
+        path.parent.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
     _write_durably(path, data)
 
 

@@ -280,4 +280,4 @@ def visible(page: str) -> str:
 def put_documents(pages: Pages, onboarding_id: str, *kinds: str) -> None:
     """Store a small picture of each kind."""
     for kind in kinds:
-        collect.put_document(pages.context, onboarding_id, kind, picture(), "merchant:shop")
+        collect.put_document(pages.context, look.find(pages.context, onboarding_id), kind, picture(), "merchant:shop")

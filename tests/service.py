@@ -251,7 +251,9 @@ class Bench:
         """Everything is there to submit."""
         row = self.sign_up(story, **profile)
         for kind in ("idFileFront", "selfie"):
-            row = collect.put_document(self.context, row.id, kind, pdf(f"{kind} of {row.merchant_user_id}"), "test")
+            row = collect.put_document(
+                self.context, look.find(self.context, row.id), kind, pdf(f"{kind} of {row.merchant_user_id}"), "test"
+            )
         return row
 
     def submitted(self, story: str = "silent", **profile: str | None) -> Onboarding:

@@ -97,14 +97,15 @@ def apply(
     raise StoreUnavailable(f"onboarding {onboarding_id} is written too often at the same time: try again")
 
 
-def begin(context: Context, new: Onboarding, actor: str, signup_id: str | None) -> bool:
-    """Store a new onboarding with the first row of its chain. False: the user has a live one already."""
+def begin(context: Context, new: Onboarding, actor: str, signup_id: str | None) -> Onboarding | None:
+    """Store a new onboarding with the first row of its chain; as it is then. None: the user has a live one already."""
     row = Transition(new.id, 1, new.created_at, None, new.state, Event.SIGNED_UP, new.round, actor, "", "")
     row = chain.link("", row)
     new = _scheduled(changed(new, seq=1, hash=row.hash, step_at=_step_at(context, new, new.created_at)))
-    begun = context.store.commit(Change(None, new, transitions=[row], signup_id=signup_id))
-    _count(context, [row] if begun else ())
-    return begun
+    if not context.store.commit(Change(None, new, transitions=[row], signup_id=signup_id)):
+        return None
+    _count(context, [row])
+    return new
 
 
 def _count(context: Context, transitions: Sequence[Transition]) -> None:

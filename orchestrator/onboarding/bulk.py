@@ -99,7 +99,7 @@ def take_in(context: Context, entry: Entry, actor: str) -> Onboarding:
     if onboarding.state is not State.COLLECTING or onboarding.round > 1:
         return onboarding
     for kind, path in entry.documents.items():
-        collect.put_document(context, onboarding.id, kind, _content(path), actor)
+        onboarding = collect.put_document(context, onboarding, kind, _content(path), actor)
     try:
         return collect.submit(context, onboarding.id, actor)
     except Conflict:

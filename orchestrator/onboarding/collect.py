@@ -72,21 +72,20 @@ def edit(
     return apply(context, onboarding_id, decide)
 
 
-def put_document(context: Context, onboarding_id: str, kind: str, content: bytes, actor: str) -> Onboarding:
-    """Seal and store a document in place of an earlier one of its kind.
+def put_document(context: Context, began: Onboarding, kind: str, content: bytes, actor: str) -> Onboarding:
+    """Seal and store a document in place of an earlier one of its kind. `began`: the onboarding as it was found.
 
     Raises NotFound for an unknown kind, TooLarge, UnsupportedDocument (by content), Conflict, StoreUnavailable.
     """
     check_document_size(kind, len(content))
-    began = find(context, onboarding_id)
     _check_editable(began)
     media_type = _media_type(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    there = _document(context, onboarding_id, kind)
-    if there is not None and there.sha256 == sha256:
+    documents = context.store.documents(began.id)
+    if any((there.kind, there.sha256) == (kind, sha256) for there in documents):
         return began
-    location = context.documents.put(onboarding_id, kind, sha256, content)
-    document = Document(onboarding_id, kind, media_type, len(content), sha256, location, context.now_ms())
+    location = context.documents.put(began.id, kind, sha256, content)
+    document = Document(began.id, kind, media_type, len(content), sha256, location, context.now_ms())
     replaced: list[str] = []
 
     def decide(row: Onboarding) -> Sequence[Step]:
@@ -95,7 +94,9 @@ def put_document(context: Context, onboarding_id: str, kind: str, content: bytes
                 f"round {row.round} has begun meanwhile: send the document again if it belongs there", row.state
             )
         _, profile = context.identity(row)
-        stored = {other.kind: other for other in context.store.documents(row.id)}
+        # Whatever changes a document changes the row's version, and what is decided on another one is not written.
+        current = documents if row.version == began.version else context.store.documents(row.id)
+        stored = {other.kind: other for other in current}
         earlier = stored.pop(kind, None)
         if (
             kind != "amlReport"
@@ -106,7 +107,7 @@ def put_document(context: Context, onboarding_id: str, kind: str, content: bytes
         return [Step(Event.EDITED, actor, kind, {"changed": True}, document=document)]
 
     try:
-        row = apply(context, onboarding_id, decide)
+        row = apply(context, began.id, decide, read=began)
     except BaseException:
         context.documents.remove(location)
         raise

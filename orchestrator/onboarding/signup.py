@@ -82,8 +82,9 @@ def sign_up(context: Context, signup: Signup, actor: str, webhook_id: str | None
             return existing, False
         new = _new(context, signup)
         about(new.id)
-        if begin(context, new, actor, webhook_id):
-            return context.store.onboarding(new.id) or new, True
+        begun = begin(context, new, actor, webhook_id)
+        if begun is not None:
+            return begun, True
     raise StoreUnavailable("this user is signed up too often at the same time: try again")
 
 

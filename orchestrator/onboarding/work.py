@@ -44,6 +44,8 @@ class Work:
     called: bool = field(default=False, init=False)
     answered_at: int = field(default=0, init=False)
     skew_ms: int | None = field(default=None, init=False)
+    _left: Onboarding | None = field(default=None, init=False)
+    """The row as the intent left it."""
 
     @property
     def row(self) -> Onboarding:
@@ -68,7 +70,9 @@ class Work:
 
     def intend(self, decide: Decide) -> Onboarding:
         """Store an intent; the lease is kept."""
-        return apply(self.context, self.row.id, decide, held=Held(self.claim.lease, release=False))
+        held = Held(self.claim.lease, release=False)
+        self._left = apply(self.context, self.row.id, decide, read=self.row, held=held)
+        return self._left
 
     def done(self, decide: Decide) -> Onboarding:
         """Store what came out of the step and give the row back."""
@@ -111,7 +115,7 @@ class Work:
         # A slot is free one second after its answer was read, so that ten requests never meet in one second.
         free_at = self.answered_at + 1_000 if self.called else now
         held = Held(self.claim.lease, slot=self.claim.slot, slot_free_at=free_at, now=now)
-        return apply(self.context, self.row.id, decide, held=held, outcome=outcome)
+        return apply(self.context, self.row.id, decide, read=self._left or self.row, held=held, outcome=outcome)
 
 
 def _moved_on(row: Onboarding, failure: Failure) -> Step:

@@ -237,7 +237,7 @@ where id = :id and lease = :lease;
 
 -- name: lock_onboarding
 -- Whatever else is written about this onboarding waits: notifications keep their order.
-update onboardings set id = id where id = :id;
+select id from onboardings where id = :id $for_update;
 
 -- name: next_delivery
 -- The next notification in line becomes due.

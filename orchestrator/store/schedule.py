@@ -105,7 +105,7 @@ class ScheduleStore:
         """What became of a try. When it is over, the next one of the onboarding is due."""
 
         def work(session: Session) -> None:
-            session.run("lock_onboarding", id=delivery.onboarding_id)
+            session.rows("lock_onboarding", id=delivery.onboarding_id)
             held = session.run(
                 "settle_delivery",
                 id=delivery.id,
@@ -127,7 +127,7 @@ class ScheduleStore:
         """Put a finished notification back in line; False if it is still in line."""
 
         def work(session: Session) -> bool:
-            session.run("lock_onboarding", id=onboarding_id)
+            session.rows("lock_onboarding", id=onboarding_id)
             before = first(session.rows("delivery", id=delivery_id))
             if before is None or not session.run("resend_delivery", id=delivery_id, now=now):
                 return False
@@ -247,6 +247,7 @@ class _Claiming:
             lease_until=terms.lease_until,
             limit=limit,
         )
+        self._due[lane] = None if len(found) == limit else False
         # A database may give in any order what it changed.
         self._keep(sorted(map(rows.onboarding, found), key=lambda row: row.due_at or 0), lane)
 
@@ -291,8 +292,17 @@ class _Claiming:
         return self._terms.room.get(lane, 0) - sum(claim.lane is lane for claim in self._claims)
 
     def _is_due(self, lane: Lane) -> bool:
-        row = first(self._session.rows("next_due", lane=lane, now=self._terms.now))
-        return row is not None and row["due_at"] <= self._terms.now
+        due = self._due[lane]
+        if due is None:
+            row = first(self._session.rows("next_due", lane=lane, now=self._terms.now))
+            due = self._due[lane] = row is not None and row["due_at"] <= self._terms.now
+        return due
+
+    @cached_property
+    def _due(self) -> dict[Lane, bool | None]:
+        """Of each lane, whether some are due that are not taken; None: it has to be asked again."""
+        row = self._session.rows("all_next_due", now=self._terms.now)[0]
+        return {lane: row[lane] is not None and row[lane] <= self._terms.now for lane in Lane}
 
     def _free_slots(self) -> int:
         return self._slots - self._in_use.total()

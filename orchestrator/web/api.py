@@ -86,10 +86,10 @@ def edit(onboarding_id: str) -> dict[str, Any]:
 def put_document(onboarding_id: str, kind: str) -> dict[str, Any]:
     """A document, raw or as the form part `file`."""
     context = service()
-    look.find(context, onboarding_id)
+    found = look.find(context, onboarding_id)
     collect.check_document_size(kind, 0)
     content = document_body(LARGEST_DOCUMENT)
-    return _shown(collect.put_document(context, onboarding_id, kind, content, g.actor))
+    return _shown(collect.put_document(context, found, kind, content, g.actor))
 
 
 @blueprint.delete("/onboardings/<onboarding_id>/documents/<kind>")

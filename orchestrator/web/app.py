@@ -56,7 +56,7 @@ _MAY_BE_KEPT = ("static", "brand.logo", "brand.colors")
 _LARGEST_FORM = 16_500_000
 _QUIET = ("callbacks.", "metrics.", "watch.", "static")
 """How the endpoints begin whose requests come often and have figures, or a line of their own."""
-_TOGETHER = re.compile(rb"POST /(?:callbacks|hooks)/")
+_TOGETHER = re.compile(rb"POST /(?:(?:callbacks|hooks)/|api/v1/onboardings(?:/[^/ ]+/submit)? )")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

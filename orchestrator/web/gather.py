@@ -34,7 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from orchestrator.web.access_log import discreet
 from orchestrator.web.gathering import READ_SIZE, AnswerSocket, Gathering, check_settings, refusal_of
-from orchestrator.web.lanes import Done, FewAtOnce, TogetherLane
+from orchestrator.web.lanes import Done, LargeLane, TogetherLane
 from orchestrator.web.request_head import BODY_LIMITS, DEFAULT_BODY_LIMIT, BodyLimits, Head, Refusal, asks_for_page
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -53,7 +53,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     large_request_seconds: ClassVar[float] = 120.0  # head and body together
     small_body: ClassVar[int] = 64 * 1024
     memory_budget: ClassVar[int] = 48 * 1024 * 1024  # per process, of large bodies
-    large_at_once: ClassVar[int] = 2  # large bodies that threads take apart, which copies them
+    taken_apart: ClassVar[int] = 6_000_000  # of large bodies in threads, which copy them: beyond it the next waits
     linger_seconds: ClassVar[float] = 10.0
     linger_bytes: ClassVar[int] = 32 * 1024 * 1024
     answer_seconds: ClassVar[float] = 30.0  # that a thread waits for a client to take its answer
@@ -68,7 +68,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._gatherings: dict[Gathering, None] = {}
         self._large: dict[Gathering, None] = {}
         self._held = 0  # bytes of large bodies in memory, those of requests in threads included
-        self._few = FewAtOnce(self.large_at_once, self.enqueue_req)
+        self._large_lane = LargeLane(self.taken_apart, max(1, self.cfg.threads // 2), self.enqueue_req)
         self._together = TogetherLane(
             self.handle,
             lambda done: self.method_queue.defer(self._finish_together, done),
@@ -166,7 +166,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def _finish(self, conn: Any, answered: bool) -> None:
         gathering: Gathering = conn.gathering
         self._discharge(gathering)
-        self._few.over(conn)
+        self._large_lane.over(conn)
         # Bytes left over mean that gunicorn saw another request than was gathered: never read on from there.
         if not (answered and conn.parser.unreader.is_drained):
             self._linger(gathering)
@@ -260,8 +260,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         together = getattr(self.wsgi, "together", None)
         if head.length > self.small_body:
             # The room is given back before the client takes the answer, which it may do slowly.
-            gathering.sock.renew(self.answer_seconds, partial(self.method_queue.defer, self._few.over, conn))
-            self._few.add(conn)
+            gathering.sock.renew(self.answer_seconds, partial(self.method_queue.defer, self._large_lane.over, conn))
+            self._large_lane.add(conn, head.length)
         elif together is not None and together.match(head.raw):
             gathering.sock.keep()
             self._together.add(conn)

@@ -60,26 +60,30 @@ class TogetherLane:
         return batch
 
 
-class FewAtOnce:
-    """At most `most` of what is added is begun and not over; the others wait, and hold no thread. For one thread."""
+class LargeLane:
+    """At most `most` are begun and not over, and none beside those that fill `room`; the others wait in line, and hold
+    no thread.
 
-    def __init__(self, most: int, begin: Callable[[Any], None]) -> None:
-        self._most, self._begin = most, begin
-        self._begun: set[Any] = set()
-        self._waiting: deque[Any] = deque()
+    For one thread. `begin`: called with what is begun.
+    """
 
-    def add(self, one: Any) -> None:
+    def __init__(self, room: int, most: int, begin: Callable[[Any], None]) -> None:
+        self._room, self._most, self._begin = room, most, begin
+        self._begun: dict[Any, int] = {}
+        self._waiting: deque[tuple[Any, int]] = deque()
+
+    def add(self, one: Any, size: int) -> None:
         """Begin it as soon as there is room."""
-        self._waiting.append(one)
+        self._waiting.append((one, size))
         self._begin_next()
 
     def over(self, one: Any) -> None:
-        """There is room for another, unless that was said already, or it was never begun."""
-        self._begun.discard(one)
-        self._begin_next()
+        """There is room for others, unless that was said already, or it was never begun."""
+        if self._begun.pop(one, None) is not None:
+            self._begin_next()
 
     def _begin_next(self) -> None:
-        while self._waiting and len(self._begun) < self._most:
-            one = self._waiting.popleft()
-            self._begun.add(one)
+        while self._waiting and len(self._begun) < self._most and sum(self._begun.values()) < self._room:
+            one, size = self._waiting.popleft()
+            self._begun[one] = size
             self._begin(one)

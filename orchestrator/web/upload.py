@@ -116,7 +116,7 @@ def _keep_file(context: Context, onboarding_id: str, kind: str) -> Errors:
         return {f"documents.{kind}": form.two_files()}
     content = chosen[0].stream.read(LARGEST_DOCUMENT + 1)
     try:
-        collect.put_document(context, onboarding_id, kind, content, ACTOR)
+        collect.put_document(context, look.find(context, onboarding_id), kind, content, ACTOR)
     except (TooLarge, UnsupportedDocument) as error:
         return {f"documents.{kind}": why_refused(error, len(content))}
     return {}

@@ -35,7 +35,7 @@ def take_file(token: str, kind: str) -> ResponseReturnValue:
     try:
         content = raw_body(LARGEST_DOCUMENT)
         size = len(content)
-        collect.put_document(context, row.id, kind, content, ACTOR)
+        collect.put_document(context, row, kind, content, ACTOR)
     except (TooLarge, UnsupportedDocument) as error:
         return problem(413 if isinstance(error, TooLarge) else 415, why_refused(error, size))
     return jsonify(_progress(token))

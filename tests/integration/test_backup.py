@@ -19,7 +19,7 @@ from orchestrator import backup as archives
 from orchestrator import bootstrap
 from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, StoreUnavailable
 from orchestrator.machine import State
-from orchestrator.onboarding import audit, collect, operate, retain
+from orchestrator.onboarding import audit, collect, look, operate, retain
 from orchestrator.records import Onboarding, ShareOutcome
 from tests.command_line import orchestrator
 from tests.sandbox_process import SECRET_KEY, SandboxProcess, private_pem, rsa_key
@@ -79,7 +79,13 @@ def everything_changes(bench: Bench, number: int, stopping: threading.Event) -> 
     for turn in itertools.count():
         for row in rows:
             for kind in ("idFileFront", "selfie"):
-                collect.put_document(bench.context, row.id, kind, pdf(f"{kind} {number} {turn} {row.id}"), "test")
+                collect.put_document(
+                    bench.context,
+                    look.find(bench.context, row.id),
+                    kind,
+                    pdf(f"{kind} {number} {turn} {row.id}"),
+                    "test",
+                )
             if turn % 3 == 0:
                 collect.remove_document(bench.context, row.id, "selfie", "test")
         operate.cancel(bench.context, bench.collected().id, "test")

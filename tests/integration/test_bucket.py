@@ -12,7 +12,7 @@ import requests
 
 from orchestrator.bucket import Bucket
 from orchestrator.errors import StoreUnavailable
-from orchestrator.onboarding import collect, retain
+from orchestrator.onboarding import collect, look, retain
 from orchestrator.onboarding.retain import Purged
 from tests.command_line import orchestrator
 from tests.installation import free_port
@@ -103,14 +103,14 @@ def test_documents_are_sealed_before_they_leave_and_go_when_their_time_is_over(
 ) -> None:
     bench = Bench(tmp_path, ORCHESTRATOR_DOCUMENTS_URL=f"s3://bucket/{PREFIX}")
     row = bench.sign_up()
-    collect.put_document(bench.context, row.id, "selfie", pdf("a face"), "test")
+    collect.put_document(bench.context, look.find(bench.context, row.id), "selfie", pdf("a face"), "test")
     (document,) = bench.context.store.documents(row.id)
     stored = Bucket(f"s3://bucket/{PREFIX}").read(document.location) or b""
     assert b"%PDF" not in stored
     assert b"a face" not in stored
     assert len(stored) > document.size
     assert bench.context.documents.get(document) == pdf("a face")
-    collect.put_document(bench.context, row.id, "selfie", pdf("another face"), "test")
+    collect.put_document(bench.context, look.find(bench.context, row.id), "selfie", pdf("another face"), "test")
     assert Bucket(f"s3://bucket/{PREFIX}").read(document.location) is None
     bench.context.documents.put("onb_nobody", "selfie", "0" * 64, b"never acknowledged")
     bench.clock.advance(DAY + 60_000)

@@ -14,9 +14,9 @@ import pytest
 import requests
 from PIL import Image
 
-from orchestrator.errors import Conflict, NotFound, SealBroken, StoreUnavailable, TooLarge
+from orchestrator.errors import Conflict, SealBroken, StoreUnavailable, TooLarge
 from orchestrator.machine import State
-from orchestrator.onboarding import access, collect, operate
+from orchestrator.onboarding import access, collect, look, operate
 from orchestrator.records import Onboarding
 from tests.service import Bench, Web, pdf, raw_request
 
@@ -133,7 +133,9 @@ def test_exactly_five_million_bytes_are_taken_and_one_more_is_413(web: Web) -> N
         head = f"PUT {API}/{row.id}/documents/{kind} HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST + 1}\r\n"
         assert _unfinished(web, head) == 413, "at once when the length says so"
         with pytest.raises(TooLarge):
-            collect.put_document(web.bench.context, row.id, kind, pdf(size=LARGEST + 1), "test")
+            collect.put_document(
+                web.bench.context, look.find(web.bench.context, row.id), kind, pdf(size=LARGEST + 1), "test"
+            )
 
     def chunks() -> Any:
         yield from (b"%PDF-1.7".ljust(50_000) for _ in range(100))
@@ -208,7 +210,9 @@ def test_two_at_once_that_pass_the_sum_together_do_not_both_get_in(web: Web) -> 
     def send(kind: str) -> None:
         ready.wait()
         try:
-            collect.put_document(web.bench.context, row.id, kind, pdf(kind, 4_000_000), "test")
+            collect.put_document(
+                web.bench.context, look.find(web.bench.context, row.id), kind, pdf(kind, 4_000_000), "test"
+            )
             statuses.append(200)
         except TooLarge:
             statuses.append(413)
@@ -226,7 +230,7 @@ def test_many_at_once_of_one_kind_leave_one_row_and_its_file(bench: Bench) -> No
     row = bench.sign_up()
 
     def send(number: int) -> None:
-        collect.put_document(bench.context, row.id, "selfie", pdf(str(number)), "test")
+        collect.put_document(bench.context, look.find(bench.context, row.id), "selfie", pdf(str(number)), "test")
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -281,7 +285,7 @@ def test_a_document_that_ends_after_the_submit_is_409_and_leaves_no_file(bench: 
 
     def send() -> None:
         try:
-            collect.put_document(bench.context, row.id, "selfie", pdf("late"), "test")
+            collect.put_document(bench.context, look.find(bench.context, row.id), "selfie", pdf("late"), "test")
         except Conflict as error:
             refused.append(error)
 
@@ -319,7 +323,7 @@ def test_a_document_that_began_in_the_round_before_does_not_get_into_the_next(pl
 
     played.context.documents.put = meanwhile  # type: ignore[method-assign]
     with pytest.raises(Conflict):
-        collect.put_document(played.context, row.id, "selfie", pdf("of round 1"), "test")
+        collect.put_document(played.context, look.find(played.context, row.id), "selfie", pdf("of round 1"), "test")
     assert (played.row(row).round, len(on_disk(played))) == (2, files)
 
 
@@ -402,7 +406,6 @@ def test_a_folder_that_cannot_be_written_is_503_and_stores_no_row(web: Web) -> N
     assert web.bench.row(row) == row
 
 
-def test_an_unknown_onboarding_is_404_before_anything_is_stored(bench: Bench) -> None:
-    with pytest.raises(NotFound):
-        collect.put_document(bench.context, "onb_x", "selfie", pdf(), "test")
-    assert on_disk(bench) == []
+def test_an_unknown_onboarding_is_404_before_anything_is_stored(web: Web) -> None:
+    assert is_problem(web.merchant("PUT", "/api/v1/onboardings/onb_x/documents/selfie", data=pdf()), 404)
+    assert on_disk(web.bench) == []

@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 
 from orchestrator.errors import Conflict, InvalidInput, MalformedCallback, NotFound, OrchestratorError, Unauthenticated
 from orchestrator.machine import CLOSED, SETTLED, SUBMITS, State
-from orchestrator.onboarding import advance, chain, collect, operate, receive, signup
+from orchestrator.onboarding import advance, chain, collect, look, operate, receive, signup
+from orchestrator.onboarding.context import Context
 from orchestrator.records import Lane, Onboarding, ShareOutcome, Verdict
 from orchestrator.signatures import osl_sign
 from orchestrator.store import LeaseLost
@@ -177,6 +178,11 @@ class _AllRules:
         return True
 
 
+def put_document(context: Context, onboarding_id: str, kind: str, content: bytes, actor: str) -> Onboarding:
+    """Find and put, as the API does."""
+    return collect.put_document(context, look.find(context, onboarding_id), kind, content, actor)
+
+
 class Onboardings(RuleBasedStateMachine):
     """Everybody who touches the service, and a model of what they were told."""
 
@@ -257,7 +263,7 @@ class Onboardings(RuleBasedStateMachine):
             self._verb(collect.edit, process, target, change, "merchant", stop=stop)
         elif change[1]:
             content = f"%PDF-1.7 {change[0]} {change[1]}".encode()
-            self._verb(collect.put_document, process, target, change[0], content, "merchant", stop=stop)
+            self._verb(put_document, process, target, change[0], content, "merchant", stop=stop)
         else:
             self._verb(collect.remove_document, process, target, change[0], "merchant", stop=stop)
 
@@ -606,7 +612,7 @@ class Onboardings(RuleBasedStateMachine):
         self._verb(collect.edit, 0, onboarding_id, {**PROFILE, "idNumber": f"K{self.example}-{user}"}, "merchant")
         for kind in ("idFileFront", "selfie"):
             content = f"%PDF-1.7 {kind} 1".encode()
-            self._verb(collect.put_document, 0, onboarding_id, kind, content, "merchant")
+            self._verb(put_document, 0, onboarding_id, kind, content, "merchant")
 
     def _verb(self, verb: Callable[..., Any], process: int, *arguments: Any, stop: int | None = None) -> Run:
         context = self._context(process)

@@ -297,7 +297,7 @@ def test_a_user_can_be_erased_approved_again_and_erased_again(bench: Bench) -> N
         row, new = signup.sign_up(bench.context, signup.checked_signup(bench.context, data), "test")
         assert new
         for kind in ("idFileFront", "selfie"):
-            collect.put_document(bench.context, row.id, kind, pdf(kind), "test")
+            collect.put_document(bench.context, look.find(bench.context, row.id), kind, pdf(kind), "test")
         approve_on_paper(bench, collect.submit(bench.context, row.id, "test"))
         retain.erase(bench.context, row.id, "operator")
         assert bench.state(row) is State.APPROVED
@@ -317,7 +317,9 @@ def test_what_osl_pay_knows_of_an_erased_user_proves_no_share_of_the_next_onboar
     def submitted() -> Onboarding:
         row, _ = signup.sign_up(played.context, signup.checked_signup(played.context, data), "test")
         for kind in ("idFileFront", "selfie"):
-            collect.put_document(played.context, row.id, kind, pdf(f"{kind} of {row.id}"), "test")
+            collect.put_document(
+                played.context, look.find(played.context, row.id), kind, pdf(f"{kind} of {row.id}"), "test"
+            )
         return collect.submit(played.context, row.id, "test")
 
     def lost(real: Any, **fields: Any) -> Any:
@@ -423,6 +425,7 @@ from orchestrator.bootstrap import build
 from orchestrator.config import Config
 from orchestrator.documents import Documents
 from orchestrator.onboarding import collect, retain
+from orchestrator.onboarding.look import find
 from orchestrator.onboarding.reseal import reseal
 
 verb, method, when, onboarding_id = sys.argv[1:]
@@ -444,7 +447,7 @@ numbers = iter(range(10_000, 20_000))
 documents = Documents(Deadly(context.documents.shelf), context.sealer, lambda: f"{next(numbers):x}")
 context = dataclasses.replace(context, documents=documents)
 {
-    "put": lambda: collect.put_document(context, onboarding_id, "selfie", b"%PDF-1.7 another", "test"),
+    "put": lambda: collect.put_document(context, find(context, onboarding_id), "selfie", b"%PDF-1.7 another", "test"),
     "remove": lambda: collect.remove_document(context, onboarding_id, "selfie", "test"),
     "erase": lambda: retain.erase_here(context, onboarding_id, "test"),
     "purge": lambda: retain.purge(context),

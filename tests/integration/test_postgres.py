@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.errors import StoreUnavailable, Unauthenticated
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import advance, audit, collect, listing, operate, receive, retain, signup
+from orchestrator.onboarding import advance, audit, collect, listing, look, operate, receive, retain, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.overview import overview
 from orchestrator.records import DeliveryStatus, Lane, Onboarding, Verdict
@@ -254,10 +254,10 @@ def test_writers_that_wait_for_each_other_are_both_served(shared_bench: Bench) -
 
         def write(session: Any) -> None:
             tries[number] += 1
-            session.run("lock_onboarding", id=first)
+            session.rows("lock_onboarding", id=first)
             if tries[number] == 1:
                 meeting.wait()
-            session.run("lock_onboarding", id=second)
+            session.rows("lock_onboarding", id=second)
             session.run("insert_signup", webhook_id=f"msg-{number}", onboarding_id=first, received_at=1)
 
         shared_bench.service.driver.write(write)
@@ -435,7 +435,7 @@ def test_stories_go_to_their_ends_over_postgresql(
             )
             == 1
         )
-    collect.put_document(bench.context, bench.sign_up().id, "selfie", pdf("another"), "test")
+    collect.put_document(bench.context, look.find(bench.context, bench.sign_up().id), "selfie", pdf("another"), "test")
     assert orchestrator(bench.environ(), tmp_path, "audit", "verify").stdout == "every chain is whole\n"
     bench.close()
 

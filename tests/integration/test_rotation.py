@@ -222,7 +222,9 @@ def test_a_document_replaced_during_a_reseal_keeps_its_new_content(bench: Bench)
 
     def replaced(onboarding_id: str) -> None:
         for row in rows:
-            collect.put_document(both.context, row.id, "selfie", pdf(f"new, seen at {onboarding_id}"), "test")
+            collect.put_document(
+                both.context, look.find(both.context, row.id), "selfie", pdf(f"new, seen at {onboarding_id}"), "test"
+            )
 
     reseal(both.context, replaced)
     new = with_settings(bench, **NEW)

@@ -57,7 +57,9 @@ def questions(bench: Bench, row: Onboarding) -> int:
 
 def next_round(bench: Bench, row: Onboarding) -> Onboarding:
     """The user hands in once more and all but the share is done."""
-    row = collect.put_document(bench.context, row.id, "selfie", pdf(f"again {bench.clock()}"), "test")
+    row = collect.put_document(
+        bench.context, look.find(bench.context, row.id), "selfie", pdf(f"again {bench.clock()}"), "test"
+    )
     collect.submit(bench.context, row.id, "test")
     return bench.all_but_the_share(row)
 
@@ -182,7 +184,7 @@ def test_the_second_loss_without_proof_parks_and_no_retry_shares_a_third_time(pl
         assert played.state(row) is State.NEEDS_ATTENTION
         assert len(shares(played, row)) == 2, "never more than two"
         assert questions(played, row) == 6 + 3 * number
-    collect.put_document(played.context, row.id, "selfie", pdf("another"), "test")
+    collect.put_document(played.context, look.find(played.context, row.id), "selfie", pdf("another"), "test")
     operate.retry(played.context, row.id, "test")
     played.run(HOUR)
     collect.submit(played.context, row.id, "test")
@@ -377,7 +379,7 @@ def test_a_user_known_from_an_earlier_onboarding_proves_nothing(played: Bench) -
     row, created = signup.sign_up(played.context, signup.checked_signup(played.context, data), "test")
     assert created
     for kind in ("idFileFront", "selfie"):
-        collect.put_document(played.context, row.id, kind, pdf(kind), "test")
+        collect.put_document(played.context, look.find(played.context, row.id), kind, pdf(kind), "test")
     collect.submit(played.context, row.id, "test")
     fault(played, row, "osl.share", reset="after")
     played.run(QUESTIONS[-1] + 20 * SECOND)

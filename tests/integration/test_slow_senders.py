@@ -272,8 +272,8 @@ def test_eight_uploads_of_five_megabytes_arrive_as_sent(server: Server) -> None:
     print(f"8 uploads of 5 MB: slowest {max(seconds):.2f} s")
 
 
-def test_two_large_bodies_are_taken_apart_at_a_time_and_small_requests_pass_them_by() -> None:
-    with serving(GATHERING, "--workers", "1", "--threads", "8") as alone:
+def test_large_bodies_take_half_of_the_threads_and_small_requests_pass_them_by() -> None:
+    with serving(GATHERING, "--workers", "1", "--threads", "4") as alone:
 
         def upload(_: int) -> float:
             with Client(alone.port) as client:
@@ -292,8 +292,8 @@ def test_two_large_bodies_are_taken_apart_at_a_time_and_small_requests_pass_them
 
 
 def test_large_bodies_that_wait_for_room_hold_no_thread() -> None:
-    """With one thread more than large bodies may have, eight of them leave it to the small requests."""
-    with serving(GATHERING, "--workers", "1", "--threads", "3") as alone, ThreadPoolExecutor(8) as pool:
+    """Of four threads two are left to the small requests, however many large ones there are."""
+    with serving(GATHERING, "--workers", "1", "--threads", "4") as alone, ThreadPoolExecutor(8) as pool:
 
         def upload(_: int) -> int:
             with Client(alone.port) as client:

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from orchestrator.errors import OrchestratorError, SealBroken, StoreUnavailable
 from orchestrator.machine import State
-from orchestrator.onboarding import collect
+from orchestrator.onboarding import collect, look
 from orchestrator.store import sqlite as sqlite_driver
 from orchestrator.store.driver import migrations
 from tests.command_line import CHECKOUT, orchestrator
@@ -95,7 +95,9 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_acknowledged_is_lost
     for _ in range(200):
         try:
             acknowledged.append(bench.sign_up())
-            collect.put_document(bench.context, acknowledged[-1].id, "selfie", pdf(size=20_000), "test")
+            collect.put_document(
+                bench.context, look.find(bench.context, acknowledged[-1].id), "selfie", pdf(size=20_000), "test"
+            )
         except StoreUnavailable as error:
             refused.append(error)
             if len(refused) == 3:

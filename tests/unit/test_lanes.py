@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.turns import do_together
 from orchestrator.web import lanes
-from orchestrator.web.lanes import Done, FewAtOnce, TogetherLane
+from orchestrator.web.lanes import Done, LargeLane, TogetherLane
 
 
 class Conn:
@@ -90,19 +90,31 @@ def test_whose_answer_was_not_taken_brings_no_other_request() -> None:
     assert lane.finished == [[("a", False), ("b", False), ("c", True)]]
 
 
-def test_few_are_begun_and_the_next_in_order_when_one_is_over() -> None:
+def test_few_large_ones_are_begun_and_the_next_in_order_when_one_is_over() -> None:
     begun: list[str] = []
-    few = FewAtOnce(2, begun.append)
+    lane = LargeLane(100, 2, begun.append)
     for name in "abcd":
-        few.add(name)
+        lane.add(name, 1)
     assert begun == ["a", "b"]
-    few.over("b")
+    lane.over("b")
     assert begun == ["a", "b", "c"]
-    few.over("b")  # said again: no room for another
-    few.over("stranger")
+    lane.over("b")  # said again: no room for another
+    lane.over("stranger")
     assert begun == ["a", "b", "c"]
-    few.over("a")
-    few.over("c")
-    few.over("d")
-    few.add("e")
+    lane.over("a")
+    lane.over("c")
+    lane.over("d")
+    lane.add("e", 1)
     assert begun == ["a", "b", "c", "d", "e"]
+
+
+def test_beside_those_that_fill_the_room_no_other_is_begun() -> None:
+    begun: list[str] = []
+    lane = LargeLane(10, 8, begun.append)
+    for name, size in (("huge", 1_000), ("a", 6), ("b", 6), ("c", 1)):
+        lane.add(name, size)
+    assert begun == ["huge"]
+    lane.over("huge")
+    assert begun == ["huge", "a", "b"]
+    lane.over("a")
+    assert begun == ["huge", "a", "b", "c"]
