@@ -33,6 +33,7 @@ class Worker:
     def __init__(self, context: Context, threads: int, alive_file: Path | None = None) -> None:
         self._context = context
         self._threads = threads
+        self._most = _most(threads)
         self._alive_file = alive_file
         self._id = context.new_id("wrk")
         self._stopping = threading.Event()
@@ -111,15 +112,10 @@ class Worker:
         return advance.claim_deliveries(self._context, limit) if limit > 0 else []
 
     def _room(self) -> dict[str, int]:
-        """How many more of each kind may run: slow uploads or a slow merchant leave threads for the rest."""
-        most: dict[str, int] = dict.fromkeys(Lane, self._threads)
-        most[Lane.UPLOAD] = most[Lane.POLL] = max(1, self._threads // 2)
-        most[Lane.SHARE] = max(1, self._threads * 3 // 4)
-        most[_DELIVERIES] = max(1, self._threads // 4)
-        most[_CHORES] = 1
+        """How many more of each kind may run."""
         with self._lock:
             free = self._threads - self._busy.total()
-            return {kind: max(0, min(limit - self._busy[kind], free)) for kind, limit in most.items()}
+            return {kind: max(0, min(limit - self._busy[kind], free)) for kind, limit in self._most.items()}
 
     def _free(self) -> int:
         with self._lock:
@@ -152,6 +148,16 @@ class Worker:
         purged = retain.purge_daily(self._context)
         if purged is not None:
             self._log.info("purged", documents=purged.documents, profiles=purged.profiles, strays=purged.strays)
+
+
+def _most(threads: int) -> dict[str, int]:
+    """How many of each kind run at a time: slow uploads or a slow merchant leave threads for the rest."""
+    most: dict[str, int] = dict.fromkeys(Lane, threads)
+    most[Lane.UPLOAD] = most[Lane.POLL] = max(1, threads // 2)
+    most[Lane.SHARE] = max(1, threads * 3 // 4)
+    most[_DELIVERIES] = max(1, threads // 4)
+    most[_CHORES] = 1
+    return most
 
 
 def _where(error: BaseException) -> str:
