@@ -44,15 +44,14 @@ class Job:
             return False
         return True
 
-    def end(self, error: StoreUnavailable | None) -> None:
+    def end(self, error: Exception | None) -> None:
         """It is durable. `error`: nothing was stored."""
         self._error = error or self._error
         self.is_over = True
 
 
 class Groups:
-    """The writes that wait. `commit`: one group, in one transaction; raises StoreUnavailable when nothing of it is
-    stored."""
+    """The writes that wait. `commit`: one group, in one transaction; raises when nothing of it is stored."""
 
     def __init__(self, commit: Callable[[Sequence[Job]], None]) -> None:
         self._commit = commit
@@ -61,7 +60,10 @@ class Groups:
         """Held while a group is written."""
 
     def write(self, jobs: Sequence[Job]) -> None:
-        """Commit these, and with them whatever else waits; all of them are over when this returns."""
+        """Commit these, and with them whatever else waits; all of them are over when this returns.
+
+        Raises nothing: what a commit raises is everybody's `Job.result`.
+        """
         self._waiting.extend(jobs)
         while not all(job.is_over for job in jobs):
             # Whoever has waited here finds its jobs over, as a rule: the one before took them along.
@@ -69,12 +71,12 @@ class Groups:
                 self._write_group([self._waiting.popleft() for _ in range(min(len(self._waiting), SIZE))])
 
     def _write_group(self, group: Sequence[Job]) -> None:
-        error: StoreUnavailable | None = StoreUnavailable("the write was interrupted: try again")
+        error: Exception | None = StoreUnavailable("the write was interrupted: try again")
         try:
             if group:
                 self._commit(group)
             error = None
-        except StoreUnavailable as failure:
+        except Exception as failure:  # noqa: BLE001 - handed to all who wait
             error = failure
         finally:
             for job in group:

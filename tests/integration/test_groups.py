@@ -117,6 +117,12 @@ def test_of_a_group_that_could_not_be_written_everybody_is_told(database: Databa
     for job in jobs:
         with pytest.raises(StoreUnavailable, match="the disk is full"):
             job.result()
+    database.refusal = ValueError("a fault of ours")
+    jobs = [database.job(number) for number in range(2)]
+    database.waiting.write(jobs)
+    for job in jobs:
+        with pytest.raises(ValueError, match="a fault of ours"):
+            job.result()
     database.refusal = None
     assert database.write(4) == 4
 
