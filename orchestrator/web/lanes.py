@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from orchestrator.turns import in_turns
@@ -45,13 +46,12 @@ class TogetherLane:
     def _run(self) -> None:
         while batch := self._take():
             done: Done = []
-
-            def answer(conn: Any, done: Done = done) -> None:
-                answered = self._answer(conn)
-                done.append((conn, conn.sock.give() and answered))
-
-            in_turns([lambda conn=conn: answer(conn) for conn in batch])  # type: ignore[misc]
+            in_turns([partial(self._answer_one, conn, done) for conn in batch])
             self._finish(done)
+
+    def _answer_one(self, conn: Any, done: Done) -> None:
+        answered = self._answer(conn)
+        done.append((conn, conn.sock.give() and answered))
 
     def _take(self) -> list[Any]:
         with self._lock:

@@ -13,6 +13,8 @@ from urllib.parse import parse_qs
 from orchestrator.web import gathering
 from orchestrator.web.gather import GatheringWorker
 
+_naps: list[dict[str, Any]] = []
+
 if os.environ.get("IMPATIENT"):
     gathering.PACE_SECONDS = 0.4
     gathering.RESUMED_SECONDS = 0.1
@@ -29,13 +31,18 @@ class ImpatientWorker(GatheringWorker):
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Says what it was asked: method, path, bytes and SHA-256 of the body, pid, open files.
+    """Says what it was asked: method, path, bytes and SHA-256 of the body, pid, open files; and who naps with it.
 
     `nap`: seconds to sleep; `size`: bytes to answer with instead; `skip`: do not read the body.
     """
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
     body = b"" if "skip" in query else environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    time.sleep(float(query.get("nap", 0)))
+    napping = 0
+    if "nap" in query:
+        _naps.append(environ)
+        time.sleep(float(query["nap"]))
+        napping = len(_naps)
+        _naps.remove(environ)
     said = (
         environ["REQUEST_METHOD"],
         environ["PATH_INFO"],
@@ -43,6 +50,7 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         hashlib.sha256(body).hexdigest(),
         os.getpid(),
         len(os.listdir("/proc/self/fd")),
+        napping,
         environ.get("HTTP_EXPECT", "-"),
     )
     answer = bytes(int(query["size"])) if "size" in query else " ".join(map(str, said)).encode()

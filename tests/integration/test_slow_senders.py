@@ -273,38 +273,20 @@ def test_eight_uploads_of_five_megabytes_arrive_as_sent(server: Server) -> None:
 
 
 def test_large_bodies_take_half_of_the_threads_and_small_requests_pass_them_by() -> None:
-    with serving(GATHERING, "--workers", "1", "--threads", "4") as alone:
-
-        def upload(_: int) -> float:
-            with Client(alone.port) as client:
-                assert client.ask("PUT", f"{DOCUMENT}?nap=0.5", bytes(100_000)).status == 200
-            return time.monotonic() - began
-
-        began = time.monotonic()
-        with ThreadPoolExecutor(4) as pool:
-            uploads = pool.map(upload, range(4))
-            time.sleep(0.2)
-            quick = alone.seconds_to_answer()
-            ends = sorted(uploads)
-    print(f"four at half a second each ended after {', '.join(f'{end:.2f}' for end in ends)} s; another: {quick:.2f} s")
-    assert quick < 0.25
-    assert ends[2] - ends[1] > 0.4, "the third waits for one of the first two"
-
-
-def test_large_bodies_that_wait_for_room_hold_no_thread() -> None:
-    """Of four threads two are left to the small requests, however many large ones there are."""
+    """Of four threads two are left to the small requests, however many large ones there are; those wait without one."""
     with serving(GATHERING, "--workers", "1", "--threads", "4") as alone, ThreadPoolExecutor(8) as pool:
 
         def upload(_: int) -> int:
             with Client(alone.port) as client:
-                return client.ask("PUT", f"{DOCUMENT}?nap=0.3", bytes(100_000)).status
+                return int(client.ask("PUT", f"{DOCUMENT}?nap=0.4", bytes(100_000)).body.split()[6])
 
         uploads = [pool.submit(upload, number) for number in range(8)]
         time.sleep(0.2)
         quick = [alone.seconds_to_answer() for _ in range(5)]
         assert not any(upload.done() for upload in uploads[4:])
-        assert {upload.result() for upload in uploads} == {200}
+        at_once = [upload.result() for upload in uploads]
     print(f"beside eight uploads, of which six wait: {max(quick):.3f} s")
+    assert max(at_once) == 2
     assert max(quick) < 0.2
 
 
