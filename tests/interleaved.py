@@ -490,14 +490,15 @@ class World:
             self._check_budget(run, call)
 
     def _check_budget(self, run: Run, call: Call) -> None:
-        if call.sent_at >= run.claim.onboarding.lease_until - 30 * SECOND:  # type: ignore[union-attr,operator]
-            return  # held up for longer than any call may take
+        if _was_held_up(run, call):
+            return
         if run.claim is not None and run.claim.slot is None:
             self.broken.append("OSL Pay was called without a slot")
         recent = [
             other
             for holder, other in self.calls
             if other.operation.startswith("osl.")
+            and not _was_held_up(holder, other)
             and other.sent_at <= self.now
             and other.sent_at > self.now - DEADLINE_MS
             and _over_at(holder, other, self.now) > self.now - SECOND
@@ -580,6 +581,14 @@ class World:
         acted = run.calls[-1].operation != "osl.status" and run.calls[-1].status < 300
         if change.held.release and acted and not change.transitions and change.after.last_error_sealed is None:
             self.broken.append(f"the answer to {run.calls[-1].operation} was dropped in {change.after.state}")
+
+
+def _was_held_up(run: Run, call: Call) -> bool:
+    """Whether the process stood still, right before it sent this, for longer than any call may take: its slot has been
+    another's since, and nothing that it could look at would have told it."""
+    claimed = run.claim.onboarding if run.claim is not None else None
+    until = claimed.lease_until if claimed is not None else None
+    return until is not None and call.sent_at >= until - 30 * SECOND
 
 
 def _over_at(run: Run, call: Call, now: int) -> int:
