@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,12 @@ import pytest
 from benchmarks import stored
 from benchmarks.processes import Processes, Settings, family
 from benchmarks.webhooks import passes
+from tests.databases import connected
+from tests.installation import Installation
 from tests.waiting import until
 
 WEBHOOKS, SENDERS, KILLS, BETWEEN = 2_000, 32, 4, 300
+DATABASE = "ORCHESTRATOR_DATABASE_URL"
 
 pytestmark = pytest.mark.long
 
@@ -60,9 +63,17 @@ def kill(web: subprocess.Popen[bytes]) -> None:
     web.wait()
 
 
+def _move(settings: Settings, place: str) -> None:
+    command = [sys.executable, "-m", "orchestrator", "copy", "--to", place]
+    subprocess.run(command, env={**os.environ, **settings.environ}, check=True, capture_output=True)
+    settings.environ[DATABASE] = place
+
+
 def test_every_webhook_of_a_burst_is_stored_once_though_gunicorn_is_killed_in_it(tmp_path: Path) -> None:
     settings = Settings(tmp_path)
     stored.store_waiting(settings, WEBHOOKS, whole=WEBHOOKS)
+    if Installation.server is not None:
+        _move(settings, Installation.server.new_database())
     burst = Burst(settings.port, list(passes(settings, range(WEBHOOKS))))
     with Processes(tmp_path) as processes, ThreadPoolExecutor(SENDERS) as pool:
         web = processes.gunicorn("orchestrator.wsgi:app", settings.port, settings.environ)
@@ -74,14 +85,14 @@ def test_every_webhook_of_a_burst_is_stored_once_though_gunicorn_is_killed_in_it
         for each in sending:
             each.result()
     assert burst.acknowledged == WEBHOOKS
-    with closing(sqlite3.connect(settings.database)) as database:
+    with connected(settings.environ[DATABASE]) as database:
         rows = database.execute(
             "select merchant_user_id, callbacks.verdict, onboardings.state, callbacks.seen from callbacks "
             "join onboardings on onboardings.id = callbacks.onboarding_id"
         ).fetchall()
-        states = dict(database.execute("select state, count(*) from onboardings group by state"))
-        counts = dict(database.execute("select state, onboardings from state_counts where onboardings > 0"))
-        tallied = dict(database.execute("select word, number from tallies where what = 'verdicts'"))
+        states = dict(database.execute("select state, count(*) from onboardings group by state").fetchall())
+        counts = dict(database.execute("select state, onboardings from state_counts where onboardings > 0").fetchall())
+        tallied = dict(database.execute("select word, number from tallies where what = 'verdicts'").fetchall())
     twice = sum(seen - 1 for *_, seen in rows)
     print(f"{WEBHOOKS} acknowledged, {twice} of them stored and sent again")
     assert sorted(name for name, *_ in rows) == sorted(stored.name(number) for number in range(WEBHOOKS))
