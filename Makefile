@@ -31,7 +31,7 @@ demo: $(BIN)/orchestrator ## Play every story against the sandbox; Ctrl-C ends i
 test: $(BIN)/pytest ## All that must hold at each commit
 	$(BIN)/pytest -n $(JOBS) --dist worksteal -m 'not soak and not long'
 
-test-long: $(BIN)/pytest ## What takes minutes more: PostgreSQL, rotations, the tutorial, benchmarks; CI runs it too
+test-long: $(BIN)/pytest ## What takes minutes more: PostgreSQL, rotations, the tutorial; CI runs it too
 	$(BIN)/pytest -n 2 --dist worksteal -m 'long and not soak'
 
 check: $(BIN)/pytest site ## Lint, format, types, and the documentation's links

@@ -8,10 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.long
-
 ROOT = Path(__file__).parent.parent.parent
 GOALS = {
     "acknowledge": 2,

@@ -110,18 +110,13 @@ def test_what_a_write_raises_is_raised_where_it_was_wanted(database: Database) -
     assert other.result() == 1
 
 
-def test_of_a_group_that_could_not_be_written_everybody_is_told(database: Database) -> None:
-    database.refusal = StoreUnavailable("the disk is full")
+@pytest.mark.parametrize("refusal", [StoreUnavailable("the disk is full"), ValueError("a fault of ours")])
+def test_of_a_group_that_could_not_be_written_everybody_is_told(database: Database, refusal: Exception) -> None:
+    database.refusal = refusal
     jobs = [database.job(number) for number in range(3)]
     database.waiting.write(jobs)
     for job in jobs:
-        with pytest.raises(StoreUnavailable, match="the disk is full"):
-            job.result()
-    database.refusal = ValueError("a fault of ours")
-    jobs = [database.job(number) for number in range(2)]
-    database.waiting.write(jobs)
-    for job in jobs:
-        with pytest.raises(ValueError, match="a fault of ours"):
+        with pytest.raises(type(refusal), match=str(refusal)):
             job.result()
     database.refusal = None
     assert database.write(4) == 4
