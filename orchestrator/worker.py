@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -91,25 +91,33 @@ class Worker:
         """Claim what there is room for and start on it; seconds until there can be more."""
         self._idle.clear()
         room = self._room()
-        due = advance.next_due(self._context) if any(room.values()) else None
-        if due is None:
+        if not any(room.values()):
             return LOOK_EVERY
-        if (ahead := due - self._context.now_ms()) > 0:
-            return min(LOOK_EVERY, ahead / 1000)
+        due, now = advance.next_due(self._context), self._context.now_ms()
+        if due.first is None or due.first > now:
+            return LOOK_EVERY if due.first is None else min(LOOK_EVERY, (due.first - now) / 1000)
         started = 0
-        for delivery in self._claim_deliveries(room):
-            self._start(pool, _DELIVERIES, partial(self._deliver, delivery))
-            started += 1
-        lanes = {lane: min(room[lane], self._free()) for lane in Lane}
-        for claim in advance.claim(self._context, lanes):
-            self._start(pool, claim.lane, partial(advance.advance, self._context, claim))
-            started += 1
+        if due.delivery is not None and due.delivery <= now:
+            started += self._claim_deliveries(pool, room)
+        if due.step is not None and due.step <= now:
+            started += self._claim_steps(pool, room)
         # What is due and could not be claimed waits for a thread or a slot: no need to look at once again.
         return 0.0 if started else LOOK_EVERY / 5
 
-    def _claim_deliveries(self, room: dict[str, int]) -> list[Delivery]:
-        limit = min(room[_DELIVERIES], self._free())
-        return advance.claim_deliveries(self._context, limit) if limit > 0 else []
+    def _claim_deliveries(self, pool: ThreadPoolExecutor, room: Mapping[str, int]) -> int:
+        if room[_DELIVERIES] == 0:
+            return 0
+        claimed = advance.claim_deliveries(self._context, room[_DELIVERIES])
+        for delivery in claimed:
+            self._start(pool, _DELIVERIES, partial(self._deliver, delivery))
+        return len(claimed)
+
+    def _claim_steps(self, pool: ThreadPoolExecutor, room: Mapping[str, int]) -> int:
+        free = self._free()
+        claims = advance.claim(self._context, {lane: min(room[lane], free) for lane in Lane})
+        for claim in claims:
+            self._start(pool, claim.lane, partial(advance.advance, self._context, claim))
+        return len(claims)
 
     def _room(self) -> dict[str, int]:
         """How many more of each kind may run."""
@@ -142,7 +150,10 @@ class Worker:
             self._idle.set()
 
     def _deliver(self, delivery: Delivery) -> None:
-        advance.deliver(self._context, delivery)
+        claimed: Delivery | None = delivery
+        while claimed is not None:
+            begin()
+            claimed = advance.deliver(self._context, claimed, goes_on=not self._stopping.is_set())
 
     def _do_chores(self) -> None:
         purged = retain.purge_daily(self._context)

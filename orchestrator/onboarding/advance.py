@@ -17,7 +17,7 @@ from orchestrator.onboarding.share import share
 from orchestrator.onboarding.work import ACTOR, FRESH, SLOT_SLACK, Work
 from orchestrator.records import Delivery, Lane, Operation
 from orchestrator.store import LeaseLost
-from orchestrator.store.schedule import Claim, Terms
+from orchestrator.store.schedule import Claim, Due, Terms
 from orchestrator.telemetry import about, logger
 
 __all__ = ["LeaseLost", "advance", "beat", "claim", "claim_deliveries", "deliver", "next_due", "stop"]
@@ -42,12 +42,11 @@ def claim(context: Context, room: Mapping[Lane, int]) -> list[Claim]:
 def claim_deliveries(context: Context, limit: int) -> list[Delivery]:
     """Due notifications, leased to the caller."""
     now = context.now_ms()
-    until = now + context.rules.deadline_ms + context.timings.lease_margin
-    return context.schedule.claim_deliveries(now, context.new_id("lease"), until, limit)
+    return context.schedule.claim_deliveries(now, context.new_id("lease"), _delivered_until(context, now), limit)
 
 
-def next_due(context: Context) -> int | None:
-    """When something can next be claimed (unix ms), as far as known; None: nothing waits."""
+def next_due(context: Context) -> Due:
+    """When something can next be claimed (unix ms)."""
     return context.schedule.next_due(context.now_ms())
 
 
@@ -71,8 +70,11 @@ def advance(context: Context, claimed: Claim) -> None:
         work.done(lambda row: [Step(Event.TIME_RAN_OUT, ACTOR)] if row.state is State.COLLECTING else [])
 
 
-def deliver(context: Context, delivery: Delivery) -> None:
-    """One try to tell the merchant, and what became of it."""
+def deliver(context: Context, delivery: Delivery, *, goes_on: bool = False) -> Delivery | None:
+    """One try to tell the merchant, and what became of it.
+
+    `goes_on`: the caller can take one more; a due notification, leased to it, or None.
+    """
     about(delivery.onboarding_id)
     error = None
     if context.merchant is None:
@@ -86,7 +88,18 @@ def deliver(context: Context, delivery: Delivery) -> None:
             logger("worker").info("delivery_failed", delivery_id=delivery.id, code=failure.code)
     now = context.now_ms()
     tried = after_try(delivery, error, context.timings.deliveries, now, context.random())
-    context.schedule.settle_delivery(tried, delivery.lease or "", now)
+    return context.schedule.settle_delivery(
+        tried,
+        delivery.lease or "",
+        now,
+        next_lease=context.new_id("lease") if goes_on else None,
+        lease_until=_delivered_until(context, now),
+    )
+
+
+def _delivered_until(context: Context, now: int) -> int:
+    """When the lease on a notification ends that is claimed now."""
+    return now + context.rules.deadline_ms + context.timings.lease_margin
 
 
 def beat(context: Context, worker_id: str) -> None:

@@ -48,6 +48,19 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Due:
+    """When the next step and the next notification can be claimed, as far as known (ms); None: none waits."""
+
+    step: int | None
+    delivery: int | None
+
+    @property
+    def first(self) -> int | None:
+        """The sooner of the two."""
+        return min((at for at in (self.step, self.delivery) if at is not None), default=None)
+
+
+@dataclass(frozen=True)
 class Backlog:
     """What waits. `due`: lane → due steps (`MOST_COUNTED` at most) and the age of the oldest; ages in ms.
 
@@ -81,30 +94,30 @@ class ScheduleStore:
         """Due rows with what they need, the most urgent first; each is leased to `terms.lease`."""
         return self._driver.write(lambda session: _Claiming(session, terms).all())
 
-    def next_due(self, now: int) -> int | None:
-        """When something can next be claimed (ms, by the caller's clock), as far as known now; None: nothing waits."""
+    def next_due(self, now: int) -> Due:
+        """When something can next be claimed, by the caller's clock."""
 
-        def work(session: Session) -> int | None:
+        def work(session: Session) -> Due:
             here = session.now(now)
-            due = _next_due(session, here)
-            return None if due is None else due - here + now
+            return _next_due(session, here, now - here)
 
         return self._driver.read(work)
 
     def claim_deliveries(self, now: int, lease: str, lease_until: int, limit: int) -> list[Delivery]:
         """Due notifications, leased."""
 
+        found = self._driver.write(lambda session: _claim_deliveries(session, now, lease, lease_until, limit))
+        return [rows.delivery(row) for row in found]
+
+    def settle_delivery(
+        self, delivery: Delivery, lease: str, now: int, *, next_lease: str | None = None, lease_until: int = 0
+    ) -> Delivery | None:
+        """What became of a try. When it is over, the next one of the onboarding is due.
+
+        `next_lease`: the caller can take one more; any due notification, leased until `lease_until`, or None.
+        """
+
         def work(session: Session) -> list[Row]:
-            here = session.now(now)
-            until = here + lease_until - now
-            return session.rows("claim_deliveries", now=here, lease=lease, lease_until=until, limit=limit)
-
-        return [rows.delivery(row) for row in self._driver.write(work)]
-
-    def settle_delivery(self, delivery: Delivery, lease: str, now: int) -> None:
-        """What became of a try. When it is over, the next one of the onboarding is due."""
-
-        def work(session: Session) -> None:
             session.rows("lock_onboarding", id=delivery.onboarding_id)
             held = session.run(
                 "settle_delivery",
@@ -120,8 +133,10 @@ class ScheduleStore:
                 tally(session, {("deliveries", DeliveryStatus.PENDING): -1, ("deliveries", delivery.status): 1})
                 session.run("forget_delivery", id=delivery.id, nothing=b"")
                 session.run("next_delivery", onboarding_id=delivery.onboarding_id, now=now)
+            return [] if next_lease is None else _claim_deliveries(session, now, next_lease, lease_until, 1)
 
-        self._driver.write(work)
+        claimed = first(self._driver.write(work))
+        return None if claimed is None else rows.delivery(claimed)
 
     def resend_delivery(self, delivery_id: str, onboarding_id: str, now: int) -> bool:
         """Put a finished notification back in line; False if it is still in line."""
@@ -335,6 +350,12 @@ def _backlog(session: Session, now: int) -> Backlog:
     )
 
 
+def _claim_deliveries(session: Session, now: int, lease: str, lease_until: int, limit: int) -> list[Row]:
+    here = session.now(now)
+    until = here + lease_until - now
+    return session.rows("claim_deliveries", now=here, lease=lease, lease_until=until, limit=limit)
+
+
 def _take_slot(session: Session, now: int, lane: str, holder: str, free_at: int) -> int | None:
     row = first(session.rows("take_slot", now=now, lane=lane, holder=holder, free_at=free_at))
     return None if row is None else row["id"]
@@ -350,10 +371,12 @@ def _health_to_change(session: Session, name: str) -> ProviderHealth:
     return ProviderHealth(name) if row is None else rows.health(row)
 
 
-def _next_due(session: Session, now: int) -> int | None:
+def _next_due(session: Session, now: int, ahead: int) -> Due:
+    """By a clock that is `ahead` ms of the one that says `now`."""
     row = session.rows("all_next_due", now=now)[0]
     osl = max(row["osl_probe"] or 0, row["slot"] or 0)
     earliest: dict[str, int] = dict.fromkeys(OSL_LANES, osl)
     earliest[Lane.UPLOAD] = row["btse_probe"] or 0
-    times = ((row[what], earliest.get(what, 0)) for what in (*Lane, "delivery"))
-    return min((max(due, since) for due, since in times if due is not None), default=None)
+    steps = [max(row[lane], earliest.get(lane, 0)) + ahead for lane in Lane if row[lane] is not None]
+    delivery = row["delivery"]
+    return Due(min(steps, default=None), None if delivery is None else delivery + ahead)
