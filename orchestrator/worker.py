@@ -153,7 +153,7 @@ class Worker:
         claimed: Delivery | None = delivery
         while claimed is not None:
             begin()
-            claimed = advance.deliver(self._context, claimed, goes_on=not self._stopping.is_set())
+            claimed = advance.deliver(self._context, claimed, lambda: not self._stopping.is_set())
 
     def _do_chores(self) -> None:
         purged = retain.purge_daily(self._context)

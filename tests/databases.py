@@ -23,7 +23,7 @@ LONG_ON_BOTH = (
     *("test_status_lists", "test_upload_page", "test_stories", "test_trouble", "test_kill_points", "test_kills"),
     *("test_audit", "test_rotation", "test_metrics", "test_status_cases", "test_invariants"),
     *("test_commands", "test_rotations", "test_watching", "test_user_page", "test_load"),
-    *("test_killed_writes", "test_killed_commands", "test_killed_bursts", "test_callback_attacks"),
+    *("test_worker", "test_killed_writes", "test_killed_commands", "test_killed_bursts", "test_callback_attacks"),
     "test_example_merchant",
 )
 """Modules whose tests run on PostgreSQL too, but there only among the long ones."""

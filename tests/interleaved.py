@@ -190,9 +190,11 @@ class _GatedStore(Store):
 
 
 class _GatedSchedule(ScheduleStore):
-    def settle_delivery(self, delivery: Delivery, lease: str, now: int) -> None:
+    def settle_delivery(
+        self, delivery: Delivery, lease: str, now: int, *, next_lease: str | None = None, lease_until: int = 0
+    ) -> Delivery | None:
         stop_here()
-        super().settle_delivery(delivery, lease, now)
+        return super().settle_delivery(delivery, lease, now, next_lease=next_lease, lease_until=lease_until)
 
 
 @dataclass(frozen=True)

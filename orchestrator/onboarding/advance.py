@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orchestrator.errors import Kind, ProviderError
 from orchestrator.machine import SETTLED, Event, State
@@ -70,10 +70,10 @@ def advance(context: Context, claimed: Claim) -> None:
         work.done(lambda row: [Step(Event.TIME_RAN_OUT, ACTOR)] if row.state is State.COLLECTING else [])
 
 
-def deliver(context: Context, delivery: Delivery, *, goes_on: bool = False) -> Delivery | None:
+def deliver(context: Context, delivery: Delivery, goes_on: Callable[[], bool] = lambda: False) -> Delivery | None:
     """One try to tell the merchant, and what became of it.
 
-    `goes_on`: the caller can take one more; a due notification, leased to it, or None.
+    `goes_on`: whether the caller takes one more, asked after the try: a due notification, leased to it, or None.
     """
     about(delivery.onboarding_id)
     error = None
@@ -92,7 +92,7 @@ def deliver(context: Context, delivery: Delivery, *, goes_on: bool = False) -> D
         tried,
         delivery.lease or "",
         now,
-        next_lease=context.new_id("lease") if goes_on else None,
+        next_lease=context.new_id("lease") if goes_on() else None,
         lease_until=_delivered_until(context, now),
     )
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NewConnectionError
@@ -28,6 +27,8 @@ from urllib3.exceptions import NewConnectionError
 LONGEST_CONNECT_SECONDS = 10.0
 # Many servers close an idle connection after five seconds; a request that meets the close looks like a reset.
 LONGEST_IDLE_SECONDS = 4.0
+_IDLE_CONNECTIONS = 64
+"""That are kept for one place: as many as a process has threads, and more."""
 
 
 @dataclass
@@ -123,8 +124,7 @@ class _Connection(HTTPConnection):
         if self.sock is None:
             self.connect()
         call = CALL.get()
-        own = CaseInsensitiveDict(headers or {})
-        own.update(call.headers())
+        own = {**(headers or {}), **call.headers()}
         call.sending = True
         self._last_used = time.monotonic()
         super().request(method, url, body=body, headers=own, **framing)
@@ -169,7 +169,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
-        super().__init__(max_retries=0)
+        super().__init__(pool_maxsize=_IDLE_CONNECTIONS, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """As in requests, with connections that keep the deadline."""

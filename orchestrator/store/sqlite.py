@@ -218,8 +218,6 @@ class SqliteDriver:
         connection = sqlite3.connect(self._path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("pragma synchronous = full")
-            # The log is written back by whoever commits beyond that: often and little, so that nobody waits long.
-            connection.execute("pragma wal_autocheckpoint = 250")
             connection.execute("pragma foreign_keys = on")
         except BaseException:
             connection.close()

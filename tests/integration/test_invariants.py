@@ -7,8 +7,9 @@ import json
 import random
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +382,7 @@ class Onboardings(RuleBasedStateMachine):
     def work(self, process: int, count: int, wait: int) -> None:
         """A worker does what is due, and waits for what will be due soon."""
         for _ in range(count):
-            due = advance.next_due(self._context(process))
+            due = advance.next_due(self._context(process)).first
             if due is not None and self.world.now < due <= self.world.now + wait:
                 self.world.set_clock(due - self.world.now)
             if not self._claim(process, ROOM, None):
@@ -465,7 +466,7 @@ class Onboardings(RuleBasedStateMachine):
         for turn in range(QUIET_WITHIN):
             process = turn % 2
             context = self._context(process)
-            due = advance.next_due(context)
+            due = advance.next_due(context).first
             worked = False
             if due is not None and due <= self.world.now:
                 worked = self._claim_deliveries(process, 8, None) + self._claim(process, ROOM, None) > 0
@@ -698,11 +699,17 @@ class Onboardings(RuleBasedStateMachine):
 
     def _claim_deliveries(self, process: int, limit: int, stop: int | None) -> int:
         context = self._context(process)
-        deliveries = advance.claim_deliveries(context, limit)
-        for delivery in deliveries:
-            work = lambda delivery=delivery: advance.deliver(context, delivery)  # noqa: E731
-            self._judge(self.world.run("delivery", work, stop, delivery=delivery))
-        return len(deliveries)
+        taken = deque(advance.claim_deliveries(context, limit))
+        tried = 0
+        while taken:
+            tried += 1
+            delivery = taken.popleft()
+            work = partial(advance.deliver, context, delivery, lambda more=tried < limit: more)
+            run = self.world.run("delivery", work, stop, delivery=delivery)
+            self._judge(run)
+            if run.done and run.value is not None:
+                taken.append(run.value)
+        return tried
 
     def _judge(self, run: Run) -> None:
         """What may come of a run that ended."""
@@ -836,7 +843,7 @@ def _work_until(driver: Onboardings, done: Callable[[Onboarding], bool]) -> Onbo
         if done(row := _row(driver)):
             return row
         if not driver._claim_deliveries(0, 8, None) + driver._claim(0, ROOM, None):
-            due = driver._next_moment(advance.next_due(driver._context(0)))
+            due = driver._next_moment(advance.next_due(driver._context(0)).first)
             driver.world.set_clock((due or driver.world.now + SECOND) - driver.world.now)
     raise AssertionError(f"stays in {row.state}")
 

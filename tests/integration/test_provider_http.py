@@ -11,6 +11,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 
@@ -497,18 +498,21 @@ def test_headers_are_asked_for_once_the_connection_stands(make: Make, serve: Ser
 
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
-def test_a_connection_is_used_again_by_its_thread_and_by_no_other(
+def test_a_connection_is_used_again_and_by_one_call_at_a_time(
     make: Make, serve: Serve, server_tls: ssl.SSLContext, over_tls: bool
 ) -> None:
-    server = serve(answering(answer()), server_tls if over_tls else None)
-    outgoing = make(deadline_seconds=5.0)
-    get(outgoing, server.url)
-    get(outgoing, server.url)
-    assert server.connections == 1
+    both = threading.Barrier(2, timeout=5.0)
 
-    thread = threading.Thread(target=get, args=(outgoing, server.url))
-    thread.start()
-    thread.join()
+    def answer_both(peer: Peer, _: Received) -> None:
+        both.wait()
+        peer.send(answer())
+
+    server = serve(answer_both, server_tls if over_tls else None)
+    outgoing = make(deadline_seconds=5.0)
+    for _ in range(3):
+        with ThreadPoolExecutor(2) as pool:
+            calls = [pool.submit(get, outgoing, server.url) for _ in range(2)]
+        assert [call.result().status for call in calls] == [200, 200]
     assert server.connections == 2
 
 

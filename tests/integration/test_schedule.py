@@ -21,7 +21,7 @@ from orchestrator.onboarding import advance
 from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
 from orchestrator.store import Change, LeaseLost
 from orchestrator.store.change import Held
-from orchestrator.store.schedule import Claim
+from orchestrator.store.schedule import Claim, Due
 from tests.service import MINUTE, SECOND, Bench
 
 DEADLINE = 10 * SECOND
@@ -166,7 +166,7 @@ def test_what_is_not_due_yet_is_left_alone_and_foretold(rows: Rows) -> None:
     rows.add(Lane.POLL, due_in=MINUTE + 1)
     rows.add(None)
     assert rows.claim() == []
-    assert advance.next_due(rows.bench.context) == rows.bench.clock() + MINUTE
+    assert advance.next_due(rows.bench.context) == Due(rows.bench.clock() + MINUTE, None)
     rows.bench.clock.advance(MINUTE)
     assert len(rows.claim()) == 1
 
@@ -441,7 +441,7 @@ def test_of_several_workers_one_makes_the_probe(rows: Rows) -> None:
 def test_the_wait_for_a_probe_is_foretold(rows: Rows) -> None:
     _unhealthy(rows, Lane.UPLOAD, "btse")
     rows.add(Lane.UPLOAD)
-    assert advance.next_due(rows.bench.context) == rows.bench.clock() + MINUTE
+    assert advance.next_due(rows.bench.context) == Due(rows.bench.clock() + MINUTE, None)
 
 
 # Deliveries ----------------------------------------------------------------------------------------------------------
@@ -467,14 +467,22 @@ class Told:
     def claim(self, lease: str = "lease", limit: int = 10) -> list[Delivery]:
         return self.schedule.claim_deliveries(self.bench.clock(), lease, self.bench.clock() + LEASE, limit)
 
-    def settle(self, delivery: Delivery, lease: str = "lease", retry_in: int | None = None, *, ok: bool = True) -> None:
+    def settle(
+        self,
+        delivery: Delivery,
+        lease: str = "lease",
+        retry_in: int | None = None,
+        *,
+        ok: bool = True,
+        then: str | None = None,
+    ) -> Delivery | None:
         now = self.bench.clock()
         tried = replace(delivery, attempts=delivery.attempts + 1, due_at=None, delivered_at=now if ok else None)
         if retry_in is not None:
             tried = replace(tried, due_at=now + retry_in, delivered_at=None)
         else:
             tried = replace(tried, status=DeliveryStatus.DELIVERED if ok else DeliveryStatus.FAILED)
-        self.schedule.settle_delivery(tried, lease, now)
+        return self.schedule.settle_delivery(tried, lease, now, next_lease=then, lease_until=now + LEASE)
 
     def due(self, user: int) -> list[str]:
         deliveries = self.rows.store.deliveries(self.users[user].id)
@@ -524,6 +532,44 @@ def test_a_lease_on_a_delivery_runs_out_too(told: Told) -> None:
     assert told.claim("other") == [], "the late one settles nothing, and the next one still waits"
     told.settle(fast, "fast")
     assert [delivery.type for delivery in told.claim("other")] == ["b"]
+
+
+def test_who_settles_one_takes_the_next_that_is_due(told: Told) -> None:
+    told.tell(0, "a", "b")
+    told.tell(1, "x")
+    assert advance.next_due(told.bench.context).delivery == told.bench.clock()
+    [first] = told.claim("one", 1)
+    order = [first.type]
+    claimed, lease = first, "one"
+    while (following := told.settle(claimed, lease, then=f"after-{claimed.type}")) is not None:
+        claimed, lease = following, f"after-{claimed.type}"
+        assert (claimed.lease, claimed.lease_until) == (lease, told.bench.clock() + LEASE)
+        order.append(claimed.type)
+    assert sorted(order) == ["a", "b", "x"]
+    assert order.index("a") < order.index("b")
+    assert advance.next_due(told.bench.context).delivery is None
+
+
+def test_one_taken_with_the_last_ones_outcome_is_free_again_when_its_taker_dies(told: Told) -> None:
+    told.tell(0, "a", "b")
+    [first] = told.claim("one", 1)
+    taken = told.settle(first, "one", then="two")
+    assert taken is not None
+    assert told.claim("other") == []
+    told.bench.clock.advance(LEASE)
+    assert [delivery.id for delivery in told.claim("other")] == [taken.id]
+
+
+def test_who_lost_one_to_another_may_still_take_the_next(told: Told) -> None:
+    told.tell(0, "a")
+    told.tell(1, "x")
+    [slow] = told.claim("slow", 1)
+    told.bench.clock.advance(LEASE)
+    assert {delivery.lease for delivery in told.claim("fast", 1)} == {"fast"}
+    taken = told.settle(slow, "slow", then="slow-again")
+    assert taken is not None
+    assert taken.type == "x"
+    assert [row.status for row in told.rows.store.deliveries(told.users[0].id)] == [DeliveryStatus.PENDING]
 
 
 def test_a_late_settlement_puts_no_resent_one_beside_the_one_under_way(told: Told) -> None:

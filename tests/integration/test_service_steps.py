@@ -994,10 +994,10 @@ def lines(played: Bench) -> Iterator[Lines]:
             logger.removeHandler(handler)
 
 
+_passports = itertools.count(88_001)
 SECRETS = {
     "firstName": "Xanthippe",
     "lastName": "O'Neill-Ñandú",
-    "idNumber": "ZX-99/887",
     "address": '12 Quiet Lane "rear"',
     "phoneNumber": "+852 5555 0199",
     "dob": "1977-03-09",
@@ -1008,9 +1008,17 @@ SECRETS = {
 def test_a_refusal_parks_the_user_with_words_that_quote_none_of_their_data(
     played: Bench, lines: Lines, where: str
 ) -> None:
-    row = played.submitted(**SECRETS)
+    # OSL Pay takes a document for one account only.
+    row = played.submitted(**SECRETS, idNumber=f"ZX-99/{next(_passports)}")
     email, profile = played.context.identity(row)
-    secret = [email, row.merchant_user_id, *(profile[name] for name in SECRETS), profile["deviceId"], profile["ip"]]
+    secret = [
+        email,
+        row.merchant_user_id,
+        *(profile[name] for name in SECRETS),
+        profile["idNumber"],
+        profile["deviceId"],
+        profile["ip"],
+    ]
     words = "not accepted: " + " | ".join(secret).upper() + " | " + " | ".join(secret)
     if where == "osl.status":
         row = played.run_to(row, State.AWAITING_CALLBACK)
