@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
@@ -95,14 +95,14 @@ def after_try(
 
     `jitter`: 0 to 1, adds up to a tenth of the wait.
     """
-    tried = replace(delivery, attempts=delivery.attempts + 1)
+    tried = changed(delivery, attempts=delivery.attempts + 1)
     if error is None:
-        return replace(tried, status=DeliveryStatus.DELIVERED, due_at=None, delivered_at=now, last_error=None)
-    tried = replace(tried, last_error=error.code)
+        return changed(tried, status=DeliveryStatus.DELIVERED, due_at=None, delivered_at=now, last_error=None)
+    tried = changed(tried, last_error=error.code)
     if delivery.attempts >= len(waits):
-        return replace(tried, status=DeliveryStatus.FAILED, due_at=None)
+        return changed(tried, status=DeliveryStatus.FAILED, due_at=None)
     wait = waits[delivery.attempts]
-    return replace(tried, due_at=now + wait + int(wait * jitter / 10))
+    return changed(tried, due_at=now + wait + int(wait * jitter / 10))
 
 
 def _iso(ms: int) -> str:
