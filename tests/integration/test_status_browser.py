@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import access
@@ -192,6 +192,7 @@ def test_the_list_can_be_used_with_the_keyboard_alone(open_browser: OpenBrowser,
     page.keyboard.type("shop-48436")
     page.keyboard.press("Enter")
     expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("label.all")).to_be_visible()  # once the script is there
     page.locator("[data-all]").focus()
     page.keyboard.press("Space")
     expect(page.locator("[data-selected]")).to_have_text("1 selected:")
@@ -199,6 +200,19 @@ def test_the_list_can_be_used_with_the_keyboard_alone(open_browser: OpenBrowser,
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("shop-48436")
+
+
+def test_what_was_ticked_before_the_script_came_is_counted(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages)
+    page = visitor.page
+    held: list[Route] = []
+    page.route("**/status.js*", lambda route: held.append(route))
+    page.goto(f"{pages.url}{LIST}", wait_until="commit")
+    page.locator("input[name=id]").first.check()
+    expect(page.locator("[data-selected]")).to_have_text("Select some, then:")
+    held[0].continue_()
+    expect(page.locator("[data-selected]")).to_have_text("1 selected:")
+    expect(page.locator("label.all")).to_be_visible()
 
 
 def test_a_printed_onboarding_has_its_story_and_no_buttons(open_browser: OpenBrowser, pages: Pages) -> None:

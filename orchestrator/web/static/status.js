@@ -111,5 +111,6 @@
     if (document.hidden) clearTimeout(timer);
     else if (main.dataset.live) look();
   });
+  selection(); // some may be ticked already: on a slow line, or by the browser on the way back
   start();
 })();
