@@ -33,31 +33,31 @@ _URL_NAMES = {
 
 def share(work: Work) -> None:
     """One step of a row in `sharing`: a file, the share, or a question about a share whose answer is lost."""
-    row = work.row
-    if row.share is ShareOutcome.ARRIVED or _has_webhook(work.context, row):
+    row, token = work.row, _token_of_round(work.context, work.row)
+    if row.share is ShareOutcome.ARRIVED or _was_called(work.context, row, token):
         work.done(lambda row: _arrived(work.context, row, Event.SHARE_FOUND, None))
     elif row.share is ShareOutcome.LOST:
         _ask_whether_it_arrived(work)
     elif row.share is ShareOutcome.INTENDED:
         work.done(lambda row: [_lost(work.context, row)])
     else:
-        _upload_or_share(work)
+        _upload_or_share(work, token)
 
 
-def _upload_or_share(work: Work) -> None:
+def _upload_or_share(work: Work, token: CallbackToken | None) -> None:
     context = work.context
     _, profile = context.identity(work.row)
-    documents = {document.kind: document for document in context.store.documents(work.row.id)}
     if "shareToken" in profile:
-        _share(work, {})
+        _share(work, token, {})
         return
+    documents = {document.kind: document for document in context.store.documents(work.row.id)}
     kinds = [*context.profile_rules.needed_documents(profile), "amlReport"]
     wanted = [documents[kind] for kind in kinds if kind in documents]
     for document in wanted:
         if not _has_url(context, document):
             _upload(work, document)
             return
-    _share(work, {document.kind: _url(context, document) for document in wanted})
+    _share(work, token, {document.kind: _url(context, document) for document in wanted})
 
 
 def _upload(work: Work, document: Document) -> None:
@@ -84,9 +84,9 @@ def _upload(work: Work, document: Document) -> None:
     work.done(decide)
 
 
-def _share(work: Work, urls: dict[str, str]) -> None:
+def _share(work: Work, token: CallbackToken | None, urls: dict[str, str]) -> None:
+    """`token`: of the round; None: it has none yet."""
     context = work.context
-    token = _token_of_round(context, work.row)
     minted = token is None
     secret = context.token() if token is None else _opened(context, token)
     if token is None:
@@ -219,7 +219,10 @@ def _unproven(context: Context, row: Onboarding) -> Sequence[Step]:
 
 def _has_webhook(context: Context, row: Onboarding) -> bool:
     """Whether OSL Pay called this round's callbackUrl, believed or not: it has it from a share that arrived."""
-    token = _token_of_round(context, row)
+    return _was_called(context, row, _token_of_round(context, row))
+
+
+def _was_called(context: Context, row: Onboarding, token: CallbackToken | None) -> bool:
     return token is not None and any(
         callback.token_hash == token.hash and callback.verdict is not Verdict.FORGED
         for callback in context.store.callbacks(row.id)
