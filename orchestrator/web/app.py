@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from io import BytesIO
 from pathlib import Path
@@ -136,10 +135,10 @@ def _context() -> Context:
 
 
 def _identify() -> None:
-    given, context = request.headers.get("X-Request-ID", ""), _context()
-    request_id = given if _REQUEST_ID.fullmatch(given) else context.new_id("req")
-    g.request_id, g.began_at = request_id, context.now_ms()
-    telemetry.begin(request_id=request_id)
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else _context().new_id("req")
+    g.began_at = _context().now_ms()
+    telemetry.begin(request_id=g.request_id)
 
 
 def _secure(response: Response) -> Response:
@@ -154,17 +153,16 @@ def _secure(response: Response) -> Response:
 
 def _tell(response: Response) -> Response:
     """A line for each request, without anything that it brought: paths and queries can hold tokens and an email."""
-    log, rule = logger("web"), request.url_rule
-    level = logging.DEBUG if rule is not None and rule.endpoint.startswith(_QUIET) else logging.INFO
-    if log.is_enabled_for(level):
-        log.log(
-            level,
-            "request",
-            method=request.method if rule else None,
-            route=rule.rule if rule else None,
-            status=response.status_code,
-            milliseconds=_context().now_ms() - g.began_at,
-        )
+    log = logger("web")
+    rule = request.url_rule
+    tell = log.debug if rule is not None and rule.endpoint.startswith(_QUIET) else log.info
+    tell(
+        "request",
+        method=request.method if rule else None,
+        route=rule.rule if rule else None,
+        status=response.status_code,
+        milliseconds=_context().now_ms() - g.began_at,
+    )
     return response
 
 
