@@ -206,7 +206,11 @@ def test_what_was_ticked_before_the_script_came_is_counted(open_browser: OpenBro
     visitor = signed_in(open_browser, pages)
     page = visitor.page
     held: list[Route] = []
-    page.route("**/status.js*", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/status.js*", hold)
     page.goto(f"{pages.url}{LIST}", wait_until="commit")
     page.locator("input[name=id]").first.check()
     expect(page.locator("[data-selected]")).to_have_text("Select some, then:")
