@@ -94,8 +94,10 @@ class Worker:
         if not any(room.values()):
             return LOOK_EVERY
         due, now = advance.next_due(self._context), self._context.now_ms()
-        if due.first is None or due.first > now:
-            return LOOK_EVERY if due.first is None else min(LOOK_EVERY, (due.first - now) / 1000)
+        if (first := due.first) is None:
+            return LOOK_EVERY
+        if first > now:
+            return min(LOOK_EVERY, (first - now) / 1000)
         started = 0
         if due.delivery is not None and due.delivery <= now:
             started += self._claim_deliveries(pool, room)

@@ -117,7 +117,7 @@ PROVIDED = [
         scene="doubted", end=PARKED, told=("submitted", "needs_attention"),
     ),
     Provided("given_back", "nothing: a newer webhook voided the answer", "silent", scene="two claims"),
-    Provided("settle_delivery", "that the merchant has a notification", "silent", {TRY: 1}),
+    Provided("settle_delivery", "that the merchant has a notification, and the lease on the next", "silent", {TRY: 1}),
 ]  # fmt: skip
 
 CONFLICT, NOT_THERE = "409", "404"
