@@ -18,9 +18,10 @@ class Figures:
     """The state of the whole installation in numbers; ages in ms.
 
     `due`: lane → steps that are due (10,000 at most are counted), and the age of the oldest. `verdicts`: how
-    often each was given since the beginning; `refusals`: how often a webhook was turned away. `transitions`:
-    by event and the state that it led to, those that ever happened. `calls`: by operation and outcome. `worker_age`:
-    since a worker was last seen; None: never.
+    often each was given since the beginning; `refusals`: how often a webhook was turned away. `refused`: requests that
+    the application never saw, by the status of the answer, those that ever happened. `transitions`: by event and the
+    state that it led to, those that ever happened. `calls`: by operation and outcome. `worker_age`: since a worker was
+    last seen; None: never.
     """
 
     onboardings: Mapping[State, int]
@@ -29,6 +30,7 @@ class Figures:
     oldest_delivery: int
     verdicts: Mapping[Verdict, int]
     refusals: Mapping[Refusal, int]
+    refused: Mapping[int, int]
     transitions: Mapping[tuple[Event, State], int]
     calls: Mapping[tuple[Operation, str], Took]
     providers: Sequence[ProviderHealth]
@@ -51,6 +53,7 @@ def figures(context: Context) -> Figures:
         oldest_delivery=backlog.oldest_delivery,
         verdicts={verdict: tallies.get(("verdicts", verdict), 0) for verdict in Verdict},
         refusals={refusal: tallies.get(("verdicts", refusal), 0) for refusal in Refusal},
+        refused={int(word): number for (what, word), number in tallies.items() if what == "refused"},
         transitions=_transitions(tallies),
         calls=calls(tallies),
         providers=look.health(context),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -83,6 +84,8 @@ class _Flask(Flask):
     request_class = _Request
     together: re.Pattern[bytes] | None = None
     """Beginnings of requests that wait for nothing but the database, and are cheaper answered many at a time."""
+    count_refused: Callable[[int], None]
+    """Told the status of every answer to a request that never came here. Returns at once."""
     default_config = ImmutableDict({**Flask.default_config, "PROVIDE_AUTOMATIC_OPTIONS": False})
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Any:
@@ -102,6 +105,7 @@ def create_app(service: Service) -> Flask:
     """The application over a wired service; `app.extensions["orchestrator"]` is that service."""
     app = _Flask("orchestrator", static_folder=str(_here("web/static")), template_folder=str(_here("templates")))
     app.extensions["orchestrator"] = service
+    app.count_refused = lambda status: service.context.tally.count("refused", str(status))
     if service.driver.commits_together:
         app.together = _TOGETHER
     app.json.sort_keys = False  # type: ignore[attr-defined]

@@ -152,6 +152,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def load_wsgi(self) -> None:
         """As the base class. What was loaded stays: looking through it for garbage would stop everybody for long."""
         super().load_wsgi()
+        self._count_refused = getattr(self.wsgi, "count_refused", lambda _: None)
         gc.collect()
         gc.freeze()
 
@@ -181,10 +182,9 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """gunicorn's own answers to faults, as problem+json; neither log nor answer quotes the request."""
         refusal = refusal_of(exc)
+        self._count_refused(refusal.status)
         if refusal.status == 500:
             self.log.error("Error handling a request", exc_info=exc)
-        else:
-            self.log.debug("Malformed request: %s", type(exc).__name__)
         try:
             client.sendall(refusal.answer(formatdate(usegmt=True)))
         except OSError:
@@ -282,7 +282,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
 
     def _refuse(self, gathering: Gathering, refusal: Refusal) -> None:
         """Answer from the loop, and close once the client could read the answer."""
-        self.log.debug("Refused before a thread was taken: %s", refusal.status)
+        self._count_refused(refusal.status)
         answer = refusal.answer(formatdate(usegmt=True), as_page=asks_for_page(gathering.buffer))
         if self._sent(gathering, answer):
             self._linger(gathering)

@@ -17,6 +17,7 @@ from orchestrator.onboarding.measure import LIMITS_MS, WORKED, Took
 from orchestrator.records import OSL_LANES, Operation
 from orchestrator.web.auth import allow, service
 from orchestrator.web.described import Answer, described
+from orchestrator.web.request_head import REFUSED_WITH
 
 blueprint = Blueprint("metrics", __name__)
 _SLOT_LANES = (*OSL_LANES, "call")
@@ -56,6 +57,9 @@ def families(known: Figures) -> Iterator[Metric]:
     yield _counter("callback_verdicts", says, "verdict", known.verdicts)
     says = "Webhooks turned away before anything was made of them: nothing of them is kept."
     yield _counter("callbacks_refused", says, "reason", known.refusals)
+    says = "Requests answered without the application, by status: malformed, too large, or too slow to arrive."
+    refused = {status: known.refused.get(status, 0) for status in REFUSED_WITH}
+    yield _counter("requests_refused", says, "status", refused)
     yield _transitions(known)
     yield from _calls(known)
     yield from _providers(known.providers)
@@ -117,7 +121,7 @@ def _providers(known: Iterable[ProviderHealth]) -> Iterator[Metric]:
 def _counter(name: str, says: str, label: str, values: Mapping[Any, float]) -> Metric:
     family = CounterMetricFamily(f"orchestrator_{name}", says, labels=[label])
     for word, value in values.items():
-        family.add_metric([word], value)
+        family.add_metric([str(word)], value)
     return family
 
 

@@ -45,6 +45,8 @@ _TITLES = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
 }
+REFUSED_WITH = tuple(_TITLES)
+"""The statuses that a refusal may have."""
 _ADVICE = {
     408: ("That took too long", "Check your connection, go back, and send one file at a time."),
     413: (

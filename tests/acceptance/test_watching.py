@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,24 @@ def figures(site: Installation) -> dict[tuple[str, ...], float]:
         for family in families
         for sample in family.samples
     }
+
+
+def test_what_never_reached_the_application_is_counted_by_status(site: Installation) -> None:
+    for head in (
+        "POST /x HTTP/1.1\r\nTransfer-Encoding: chunked",
+        "POST /x HTTP/1.1\r\nContent-Length: 262145",
+        "hello",
+    ):
+        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as sock:
+            sock.sendall(f"{head}\r\n\r\n".encode())
+            assert sock.recv(100)
+
+    def all_counted() -> bool:
+        counted = figures(site)
+        refused = {status: counted["orchestrator_requests_refused_total", status] for status in ("411", "413", "400")}
+        return refused == {"411": 1, "413": 1, "400": 1}
+
+    until(all_counted)
 
 
 def test_every_line_of_a_run_has_a_known_name_and_its_ids(site: Installation, users: list[User]) -> None:

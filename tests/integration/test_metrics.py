@@ -24,6 +24,7 @@ from orchestrator.store.driver import statements
 from orchestrator.store.schedule import MOST_COUNTED
 from orchestrator.store.store import _learn
 from orchestrator.web.app import create_app
+from orchestrator.web.request_head import REFUSED_WITH
 from tests.databases import plan, unmigrated
 from tests.programs import program
 from tests.service import MINUTE, NOTIFY_SECRET, SECOND, Bench, Web, signed, status_change, web_of
@@ -32,6 +33,7 @@ from tests.waiting import until
 NAME = re.compile(r"orchestrator_[a-z]+(?:_[a-z]+)*")
 PARAMETER = re.compile(r":(\w+)")
 WORDS = {*State, *Event, *Lane, *DeliveryStatus, *Verdict, *OUTCOMES, *Refusal, "btse", "osl", "call"}
+WORDS |= {str(status) for status in REFUSED_WITH}
 WORDS |= {operation.partition("_")[2] for operation in Operation}
 ENDINGS = {"gauge": {""}, "counter": {"_total"}, "histogram": {"_bucket", "_sum", "_count"}}
 
@@ -88,6 +90,7 @@ def test_the_figures_are_there_before_anything_has_happened(web: Web) -> None:
     assert values(web, "orchestrator_deliveries") == dict.fromkeys(DeliveryStatus, 0)
     assert values(web, "orchestrator_callback_verdicts") == dict.fromkeys(Verdict, 0)
     assert values(web, "orchestrator_callbacks_refused") == dict.fromkeys(Refusal, 0)
+    assert values(web, "orchestrator_requests_refused") == {str(status): 0 for status in REFUSED_WITH}
     assert values(web, "orchestrator_provider_healthy") == {"btse": 1, "osl": 1}
     assert values(web, "orchestrator_budget_slots") == {"": 10}
     assert set(values(web, "orchestrator_budget_slots_in_use").values()) == {0}
@@ -350,9 +353,9 @@ def test_rows_that_were_there_before_are_counted_by_the_migration(told: Bench) -
         counted = "select what, word, number from tallies where number > 0 and what in ('deliveries', 'verdicts')"
         before = sorted(database.execute(counted))
         database.execute("drop table tallies")
-        unmigrated(database, "0002_tallies", "0004_all_tallies")
+        unmigrated(database, "0002_tallies", "0004_all_tallies", "0007_refused")
 
-    assert told.open().migrate() == ["0002_tallies", "0004_all_tallies"]
+    assert told.open().migrate() == ["0002_tallies", "0004_all_tallies", "0007_refused"]
     with told.connected() as database:
         assert sorted(database.execute(counted)) == before
     told.close()
