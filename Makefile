@@ -61,7 +61,7 @@ translations: $(BIN)/pytest ## Bring the catalogs up to date with the pages' wor
 	mkdir -p build
 	$(BIN)/pybabel -q extract --project kyc-onboarding-orchestrator --msgid-bugs-address "the issues of the project" -F babel.cfg -c Translators: --no-location -w 120 -o build/messages.pot .
 	$(BIN)/pybabel -q update --ignore-obsolete --no-fuzzy-matching --ignore-pot-creation-date -w 120 -i build/messages.pot -d orchestrator/translations
-	$(BIN)/pybabel -q compile --statistics -d orchestrator/translations
+	$(BIN)/pybabel compile --statistics -d orchestrator/translations
 
 soak: $(BIN)/pytest ## What takes too long for each commit; its figures go into docs/guarantees.md
 	rm -f soak-figures.json

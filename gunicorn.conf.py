@@ -1,5 +1,6 @@
 """Read by `gunicorn wsgi:app` in a checkout; `orchestrator serve` passes the same settings by itself."""
 
+import resource
 import sys
 from contextlib import closing
 from typing import Any
@@ -16,6 +17,9 @@ keepalive = 5
 graceful_timeout = 20
 # What proxies say is believed by ORCHESTRATOR_TRUSTED_PROXIES alone.
 forwarded_allow_ips = ""
+
+# A core dump would hold every key.
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def on_starting(server: Any) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from benchmarks.webhooks import passes
 from orchestrator import bootstrap
 from orchestrator.onboarding import access, advance
 from orchestrator.records import Lane
+from orchestrator.store.driver import Session
+from orchestrator.store.schedule import Claim
 
 _ROUNDS = 5
 _OF_A_HUNDRED_THOUSAND, _OF_TEN_THOUSAND, _MEMORY = 1.3, 2.0, 1.1
@@ -79,13 +82,13 @@ class _Installation:
             if len(claims) != 8:
                 raise click.ClickException(f"{len(claims)} rows were claimed, not 8")
             for claim in claims:
-                self._service.driver.write(
-                    lambda session, claim=claim: (
-                        session.run("release_lease", id=claim.onboarding.id, lease=claim.lease),
-                        session.run("free_slot", id=claim.slot, holder=claim.lease, free_at=0),
-                    )
-                )
+                self._service.driver.write(partial(_give_back, claim))
         return taken
+
+
+def _give_back(claim: Claim, session: Session) -> None:
+    session.run("release_lease", id=claim.onboarding.id, lease=claim.lease)
+    session.run("free_slot", id=claim.slot, holder=claim.lease, free_at=0)
 
 
 def measure(*, short: bool = False) -> Sequence[Goal]:
@@ -138,10 +141,12 @@ def _report(
         return [one[place][name] for one in played]
 
     names = list(played[0][0])
-    table = [
-        {"stored": f"{stored_:,}"}
-        | {f"{name} ms": statistics.median(times(place, name)) for name in names}
-        | memory[place]
+    table: list[dict[str, str | float]] = [
+        {
+            "stored": f"{stored_:,}",
+            **{f"{name} ms": statistics.median(times(place, name)) for name in names},
+            **memory[place],
+        }
         for place, stored_ in enumerate(size.stored)
     ]
     return report("growth", "The same work over more and more onboardings", table, list(_goals(names, times, memory)))

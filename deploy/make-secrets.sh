@@ -6,8 +6,14 @@ set -eu
 folder=${1:-deploy/secrets}
 umask 077
 mkdir -p "$folder"
+if [ -n "$(ls -A "$folder")" ] && [ ! -e "$folder/encryption-keys" ]; then
+    echo "$folder holds other things: name a folder that is for the secrets alone" >&2
+    exit 1
+fi
+# The folder keeps other users out, before anything is in it. Each file alone is open to others: Docker Compose mounts
+# it as it is into containers, which read it under a user id of their own.
+chmod 0700 "$folder"
 
-# The folder keeps other users out. Containers read the files under a user id of their own.
 secret() {
     name=$1
     shift

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 from pages_from_code import HEAD, ROOT, api, commands, metrics
 
 from orchestrator.config import Config
 from orchestrator.machine import TABLE, Cell, CellKind, Event, State
+from orchestrator.setting import Wrong
 
 _PICTURE = ROOT / "docs/images/way.svg"
 
@@ -22,11 +25,15 @@ def settings() -> str:
     """docs/settings.md."""
     lines = [
         f"{HEAD}# Settings\n",
-        "All settings come from the environment; a `.env` file in the working directory is read too. Whatever is",
-        "missing or malformed is reported at once, in one message. A secret can be read from a file instead: name the",
-        "file in the setting's `…_FILE` twin (setting both is an error). Durations accept decimals.\n",
-        "| setting | meaning | default |",
-        "| --- | --- | --- |",
+        "All settings come from the environment; a `.env` file in the working directory is read too, and the",
+        "environment wins over it. An empty value counts as unset. Whatever is missing or malformed is reported at",
+        "once, in one message. A secret can be read from a file instead: name the file in the setting's `…_FILE` twin",
+        "(setting both is an error). Durations accept decimals.\n",
+        "Calls to the providers and to the merchant read neither proxy variables such as `HTTPS_PROXY` nor `~/.netrc`:",
+        "what they need is set here. The sandbox's own key, `SANDBOX_OSL_PRIVATE_KEY`, is described with",
+        "[its command](commands.md#orchestrator-sandbox).\n",
+        "| setting | meaning | allowed | default |",
+        "| --- | --- | --- | --- |",
     ]
     for item in fields(Config):
         setting = item.metadata
@@ -34,8 +41,21 @@ def settings() -> str:
             f"`{setting['default']}`" if setting["default"] is not None else "unset" if setting["optional"] else "–"
         )
         twin = f", `{setting['name']}_FILE`" if setting["secret"] else ""
-        lines.append(f"| `{setting['name']}`{twin} | {setting['meaning']} | {default} |")
+        allowed = _allowed(setting["parse"])
+        lines.append(f"| `{setting['name']}`{twin} | {setting['meaning']} | {allowed} | {default} |")
     return "\n".join(lines) + "\n"
+
+
+def _allowed(parse: Callable[[str], Any]) -> str:
+    """In the words with which it refuses what is not allowed."""
+    # A number beyond all limits that is no word of ours, and what is not one line of text.
+    for refused in ("inf", "\n"):
+        try:
+            parse(refused)
+        except Wrong as wrong:
+            words = str(wrong)
+            return words.removeprefix("it must be ").removeprefix("it ") if "must" in words else "an existing file"
+    return "any text"
 
 
 def states() -> str:

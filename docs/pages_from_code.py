@@ -14,11 +14,15 @@ from typing import Any
 
 import click
 
+from orchestrator import records
 from orchestrator.cli import cli
-from orchestrator.onboarding.figures import figures
+from orchestrator.errors import Kind
+from orchestrator.machine import Event, State
+from orchestrator.onboarding.figures import Figures, figures
+from orchestrator.onboarding.measure import WORKED, Took
 from orchestrator.web import metrics as measured
 from orchestrator.web.app import create_app
-from orchestrator.web.reference import Operation, callers, shape_limits, shape_name
+from orchestrator.web.reference import Operation, callers, members, shape_limits, shape_name
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -85,6 +89,7 @@ def api() -> str:
         for name, answer in spec["components"]["responses"].items()
         if all(name.removeprefix("Error") in its for its in answers)
     }
+    schemes = spec["components"]["securitySchemes"]
     lines = [
         f"{HEAD}# API, route by route\n",
         "What `/openapi.json` says, as a page: every route for programs, who may call it, what it takes and answers.",
@@ -100,9 +105,11 @@ def api() -> str:
         lines += [f"## {tag['name']}\n", f"{_flat(tag['description'])}\n"]
         for one in operations:
             if tag["name"] in one.said["tags"]:
-                lines += _operation(one, {**spec["components"]["responses"], **dict.fromkeys(common)})
+                lines += _operation(one, {**spec["components"]["responses"], **dict.fromkeys(common)}, schemes)
     lines += ["## Notifications\n", "Sent to the merchant: [Notification](#notification).\n"]
     lines += [f"- `{kind}`: {_flat(said['post']['summary'])}" for kind, said in spec["webhooks"].items()]
+    lines += ["", "## Credentials\n", "| header | holds |\n| --- | --- |"]
+    lines += [f"| `{its.get('name', 'Authorization')}` | {_cell(its['description'])} |" for its in schemes.values()]
     lines += ["", "## Shapes\n"]
     for name, shape in spec["components"]["schemas"].items():
         lines += _shape(name, shape)
@@ -114,12 +121,12 @@ def _anchor(one: Operation) -> str:
     return re.sub(r"[^\w-]", "", f"{one.method} {one.path}".lower().replace(" ", "-"))
 
 
-def _operation(one: Operation, errors: Mapping[str, Any]) -> Iterator[str]:
+def _operation(one: Operation, errors: Mapping[str, Any], schemes: Mapping[str, Any]) -> Iterator[str]:
     said = one.said
     yield f"### `{one.method} {one.path}`\n"
     words = [_flat(said[name]).rstrip(".") + "." for name in ("summary", "description") if said.get(name)]
     yield f"{' '.join(words)}\n"
-    yield f"Who: {callers(one)}.\n"
+    yield f"Who: {callers(one, schemes)}.\n"
     for parameter in said.get("parameters", ()):
         limits = shape_limits(parameter["schema"])
         words = " ".join(filter(None, [_flat(parameter.get("description")), limits and f"({limits})"]))
@@ -141,19 +148,18 @@ def _shape(name: str, shape: Mapping[str, Any]) -> Iterator[str]:
     if "description" in shape:
         yield f"{_flat(shape['description'])}\n"
     if "properties" not in shape:
-        yield f"{shape_name(shape)}\n"
+        yield f"{_linked(shape)}\n"
         return
     yield "| member | type | holds |\n| --- | --- | --- |"
-    for member, its in shape["properties"].items():
+    for member, its in members(shape).items():
         optional = "" if member in shape.get("required", ()) else " (optional)"
         words = " ".join(filter(None, [_flat(its.get("description")), shape_limits(its)]))
-        yield f"| `{member}`{optional} | {_cell(shape_name(its))} | {_cell(words)} |"
+        yield f"| `{member}`{optional} | {_cell(_linked(its))} | {_cell(words)} |"
     yield ""
 
 
 def _linked(shape: Mapping[str, Any]) -> str:
-    name = shape_name(shape)
-    return f"[{name}](#{name.lower()})" if "$ref" in shape else name
+    return re.sub("`(.+?)`", lambda found: f"[{found[1]}](#{found[1].lower()})", shape_name(shape))
 
 
 # Metrics ---------------------------------------------------------------------------------------------------------
@@ -162,12 +168,12 @@ def _linked(shape: Mapping[str, Any]) -> str:
 def metrics() -> str:
     """docs/metrics.md."""
     with _bench() as bench:
-        known = replace(figures(bench.context), worker_age=0)
-        families = list(measured.families(known))
+        families = list(measured.families(_all_that_can_be(figures(bench.context))))
     lines = [
         f"{HEAD}# Metrics\n",
         "What `GET /metrics` gives to Prometheus, with a token of the role viewer or operator: the figures of the",
         "whole installation, whichever process answers. No label holds personal data, and none grows without bound.",
+        "What never happened may be absent: a transition, an outcome other than `ok`, a provider's clock and times.",
         "[Figures and alarms](operating.md#figures-and-alarms) says what to watch.\n",
         "| metric | type | labels | says |\n| --- | --- | --- | --- |",
     ]
@@ -175,6 +181,23 @@ def metrics() -> str:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         lines.append(f"| `{name}` | {family.type} | {_labels(family)} | {_cell(family.documentation)} |")
     return "\n".join(lines) + "\n"
+
+
+def _all_that_can_be(known: Figures) -> Figures:
+    """As after everything has happened once, so that no word of a label is absent."""
+    # What the merchant's receiver answers is taken or comes later; it does not refuse.
+    calls = {
+        (operation, outcome): Took(counts=(1, *took.counts[1:]))
+        for (operation, outcome), took in known.calls.items()
+        if operation is not records.Operation.NOTIFY or outcome in (WORKED, Kind.TRANSIENT)
+    }
+    return replace(
+        known,
+        transitions={(event, state): 1 for event in Event for state in State},
+        calls=calls,
+        providers=[replace(one, skew_ms=0, last_success_at=0, last_failure_at=0) for one in known.providers],
+        worker_age=0,
+    )
 
 
 def _labels(family: Any) -> str:

@@ -14,7 +14,7 @@ import re
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from orchestrator.documents import Shelf, sync_folder
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.store import Store
-from orchestrator.store.driver import Driver
+from orchestrator.store.driver import Driver, check_open
 
 _FORMAT = 1
 _DATABASE, _MANIFEST, _DOCUMENTS = "database.sqlite", "manifest.json", "documents/"
@@ -60,12 +60,12 @@ def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
     return count
 
 
-def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, settle: Settle, file: Path) -> int:
+def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, check: Settle, settle: Settle, file: Path) -> int:
     """Put the archive `file` in place of an empty installation; how many documents it held.
 
-    `settle` makes the copied database safe to work on *before* it is put in place: whenever this is killed, the
-    database is still empty, and the same archive can be restored again.
-    Raises InvalidInput when the archive is not whole or the installation not empty, StoreUnavailable.
+    `check` raises when the copied database is of no use here; then nothing is written. `settle` makes it safe to work
+    on *before* it is put in place: whenever this is killed, the database is still empty, and the same archive can be
+    restored again. Raises InvalidInput when the archive is not whole or the installation not empty, StoreUnavailable.
     """
     if not Store(driver).is_empty():
         raise InvalidInput("this installation is not empty: restore into a new database and document folder")
@@ -75,19 +75,18 @@ def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, settle: Settle, file
             tempfile.TemporaryDirectory(prefix="orchestrator-restore-") as folder,
             tarfile.open(file, "r:") as archive,
         ):
-            held = _check(archive)
+            copy = Path(folder) / _DATABASE
+            held = _check(archive, copy)
             # Files that a restore left which was killed are those of the archive, maybe half written.
             if any(location.replace("/.", "/") not in held for location, _ in shelf.locations()):
                 raise InvalidInput("the document folder is not empty: restore into a new one")
-            copy = Path(folder) / _DATABASE
-            for name, content in _members(archive):
-                if name == _DATABASE:
-                    copy.write_bytes(content)
-                elif name != _MANIFEST:
-                    shelf.write(_location(name), content)
-                    count += 1
             with closing(open_copy(copy)) as copied:
                 copied.migrate()
+                check(copied)
+                for name, content in _members(archive):
+                    if name not in (_DATABASE, _MANIFEST):
+                        shelf.write(_location(name), content)
+                        count += 1
                 settle(copied)
             driver.restore(copy)
     except (EOFError, tarfile.TarError) as error:
@@ -95,6 +94,26 @@ def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, settle: Settle, file
     except OSError as error:
         raise StoreUnavailable(f"the archive could not be restored ({error.strerror})") from error
     return count
+
+
+@contextmanager
+def in_place(driver: Driver) -> Iterator[None]:
+    """Nobody else in a database that other means put in place, and that is brought up to date; then it is closed.
+
+    Raises ConfigurationError when its contents have moved, InvalidInput when it is empty, StoreUnavailable when others
+    use it.
+    """
+    with driver.alone() as whole:
+        check_open(whole.moves())
+        driver.migrate()
+        if Store(driver).is_empty():
+            raise InvalidInput("this database is empty: put the backup in place first, into a new database")
+        yield
+
+
+def missing(driver: Driver, shelf: Shelf) -> set[str]:
+    """Where documents should lie that are not there. Raises StoreUnavailable."""
+    return set(Store(driver).document_locations()) - {location for location, _ in shelf.locations()}
 
 
 def _fill(archive: tarfile.TarFile, driver: Driver, shelf: Shelf, open_copy: OpenCopy, folder: Path) -> int:
@@ -138,10 +157,10 @@ def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, BytesIO(content))
 
 
-def _check(archive: tarfile.TarFile) -> set[str]:
-    """Where the archived documents lay. Nothing is written before it is known that all is what was backed up.
+def _check(archive: tarfile.TarFile, copy: Path) -> set[str]:
+    """Where the archived documents lay; the database goes to the new file `copy`.
 
-    Raises InvalidInput when it is not.
+    Nothing else is written before it is known that all is what was backed up. Raises InvalidInput when it is not.
     """
     held: set[str] = set()
     manifest: dict[str, Any] = {}
@@ -149,6 +168,7 @@ def _check(archive: tarfile.TarFile) -> set[str]:
     for name, content in _members(archive):
         if name == _DATABASE:
             database = hashlib.sha256(content).hexdigest()
+            copy.write_bytes(content)
         elif name == _MANIFEST:
             manifest = _parsed(content)
         else:

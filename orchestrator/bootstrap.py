@@ -123,6 +123,7 @@ def build(
     now_ms: Callable[[], int] = system_now_ms,
     token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     rand: Callable[[], float] = random.random,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Service:
     """A service of these settings; nothing is opened or written before it is used.
 
@@ -154,6 +155,7 @@ def build(
         now_ms=now_ms,
         token=token,
         random=rand,
+        pause=pause,
         pending_migrations=driver.pending_migrations,
     )
     return Service(config, context, driver, outgoing)

@@ -37,6 +37,28 @@ _WHSEC_COMMAND = 'echo "whsec_$(openssl rand -base64 32)"'
 _RSA_COMMAND = "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out osl-private.pem"
 
 
+class _Unreadable(ConfigurationError):
+    """The file `.env` is there and cannot be read, so no setting is known."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__([SettingFault(".env", problem, "OSL_APP_ID=app-1")])
+
+    def __str__(self) -> str:
+        return "\n".join(f"{fault.name}: {fault.problem}" for fault in self.faults)
+
+
+def environment() -> dict[str, str]:
+    """The process's environment, with `.env` of the working directory behind it. Raises ConfigurationError."""
+    try:
+        shipped = dotenv_values(".env")
+    except OSError as error:
+        problem = f"it cannot be read ({error.strerror}): let the user who runs this read it, or remove it"
+        raise _Unreadable(problem) from None
+    except UnicodeDecodeError:
+        raise _Unreadable("it is no text in UTF-8: save it as UTF-8") from None
+    return {**{name: value for name, value in shipped.items() if value is not None}, **os.environ}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Every setting, parsed. Durations keep the unit that their name says; its repr shows no secret."""
@@ -258,8 +280,7 @@ class Config:
         Raises ConfigurationError naming every faulty setting at once.
         """
         if environ is None:
-            shipped = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-            environ = {**shipped, **os.environ}
+            environ = environment()
         faults: list[SettingFault] = []
         values = {}
         for item in fields(cls):

@@ -13,6 +13,11 @@ from urllib.parse import urlsplit
 
 from orchestrator.errors import SettingFault
 
+# As PostgreSQL's own library reads one: what is before the first @ is user and password, then come hosts with ports.
+_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[^][:@/?,]*)(?::\d{0,5})?"
+_POSTGRESQL = re.compile(rf"postgres(?:ql)?://(?:[^@/]*@)?{_HOST}(?:,{_HOST})*(?:/[^@/?]*)?(?:\?.*)?")
+_NO_URL_OF_POSTGRESQL = "it is no URL that PostgreSQL takes; % @ / in a password must be percent-encoded (%25 %40 %2F)"
+
 
 class Wrong(Exception):
     """What is wrong with a value, without the value."""
@@ -40,6 +45,8 @@ def url(value: str) -> str:
 def database(value: str) -> str:
     """The URL of a database."""
     if value.startswith(("postgresql://", "postgres://")):
+        if not _POSTGRESQL.fullmatch(value) or re.search(r"\s|%(?![0-9A-Fa-f]{2})|%00", value):
+            raise Wrong(_NO_URL_OF_POSTGRESQL)
         return value
     if not value.startswith("sqlite:///") or value == "sqlite:///":
         raise Wrong("it must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database")
@@ -48,8 +55,14 @@ def database(value: str) -> str:
 
 def documents(value: str) -> str:
     """The URL of a place for documents."""
-    if not value.startswith(("file:", "s3://")) or value in ("file:", "s3://"):
+    if not value.startswith(("file:", "s3://")) or value == "file:":
         raise Wrong("it must be file:relative/path, file:/absolute/path or s3://bucket/prefix")
+    if re.match(r"file://[^/]", value) or value == "file://":
+        raise Wrong("it has a host after file://: write file:relative/path or file:/absolute/path")
+    if value.startswith("file:~"):
+        raise Wrong("it begins with ~, which no shell replaces here: write file:/absolute/path")
+    if re.match(r"s3://(?:[/?#]|$)", value):
+        raise Wrong("it names no bucket: write s3://bucket/prefix")
     return value
 
 
@@ -135,7 +148,11 @@ def choice(*choices: str) -> Callable[[str], str]:
 
 def existing_file(value: str) -> Path:
     """The path of a file that is there."""
-    if not Path(value).is_file():
+    try:
+        found = Path(value).is_file()
+    except OSError as error:
+        raise Wrong(f"it cannot be looked for ({error.strerror}): its folders must let this user in") from None
+    if not found:
         raise Wrong("there is no such file")
     return Path(value)
 

@@ -1,5 +1,6 @@
 """What gunicorn serves: `gunicorn orchestrator.wsgi:app`, or `gunicorn wsgi:app` in a checkout."""
 
+import resource
 import sys
 
 from orchestrator import bootstrap
@@ -7,6 +8,8 @@ from orchestrator.config import Config
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.web.app import create_app
 
+# What a crash would write to the disk holds every key and plain documents.
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 try:
     _service = bootstrap.build(Config.from_env())
     _service.open()

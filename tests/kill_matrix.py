@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-WORKER, WEB, COMMAND = "worker", "web", "command"
+WORKER, WEB = "worker", "web"
 
 NOTHING: Mapping[str, int] = {}
 UPLOAD, FILE, SHARE, QUESTION, TRY = "upload", "file", "share", "question", "try"

@@ -161,9 +161,13 @@ class Bench:
                 now_ms=self.clock,
                 token=self._token,
                 rand=lambda: self.jitter,
+                pause=self._pause,
             )
         self.services.append(service)
         return self.services[-1]
+
+    def _pause(self, seconds: float) -> None:
+        self.clock.advance(int(seconds * SECOND))
 
     def environ(self) -> dict[str, str]:
         providers = {

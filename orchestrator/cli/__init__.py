@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
+import resource
 import sys
 from typing import Any
 
 import click
 
 from orchestrator import __version__
+from orchestrator.cli.refusals import tell
 from orchestrator.errors import ConfigurationError, OrchestratorError
 
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 _COMMANDS = {
     "serve": ("run", "Run web and worker together."),
     "worker": ("run", "Run the worker alone."),
@@ -64,13 +69,28 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command and exit: 0 done, 1 could not be done, 2 wrong use or settings."""
+    # What a crash would write to the disk holds every key and plain documents.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        cli.main(arguments, prog_name="orchestrator")
+        try:
+            cli.main(arguments, prog_name="orchestrator")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except ConfigurationError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     except OrchestratorError as error:
-        click.echo(f"Error: {error}", err=True)
-        for path, messages in getattr(error, "errors", {}).items():
-            click.echo(f"  {path}: {'; '.join(messages)}", err=True)
+        tell(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        # What is left to be written would be tried again at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            click.echo(
+                f"Error: not everything could be written ({error.strerror}): make room, then see how far it came",
+                err=True,
+            )
         sys.exit(1)

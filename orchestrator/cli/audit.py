@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli.wiring import opened
+from orchestrator.errors import InvalidInput
 from orchestrator.onboarding import audit as chains
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -25,10 +26,11 @@ def audit() -> None:
 def verify(head_file: Path | None, as_json: bool) -> None:
     """Find every changed, removed, inserted or reordered transition; exit status 1 if there is one."""
     count = 0
+    known = _lines(head_file) if head_file is not None else None
     with opened() as service:
         found = [*chains.faults(service.context)]
-        if head_file is not None:
-            found += chains.faults_since(service.context, head_file.read_text("utf-8").splitlines())
+        if known is not None:
+            found += chains.faults_since(service.context, known)
     for fault in found:
         count += 1
         if as_json:
@@ -46,3 +48,12 @@ def head() -> None:
     with opened() as service:
         for line in chains.head(service.context):
             click.echo(line)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file} is not what `audit head` printed: it is no text in UTF-8") from error

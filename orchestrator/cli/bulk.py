@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.cli.refusals import tell
 from orchestrator.cli.wiring import opened
 from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.onboarding import bulk
@@ -69,7 +70,7 @@ def _take_in(context: Context, file: Path, documents: Path | None) -> int:
                     bulk.take_in(context, entry, _ACTOR)
                 except OrchestratorError as error:
                     failed += 1
-                    click.echo(f"line {entry.line}: {error}", err=True)
+                    tell(error, f"line {entry.line}")
                 done += 1
                 advance()
         except KeyboardInterrupt:

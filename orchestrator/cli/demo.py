@@ -7,9 +7,11 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
+import requests
 
 from orchestrator.cli.demo_installation import Installation
 from orchestrator.cli.demo_stories import STORIES, Player, Progress
@@ -25,23 +27,30 @@ def demo(and_exit: bool) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as folder, Installation(Path(folder)) as installation:
+    with (
+        tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as folder,
+        Installation(Path(folder), stopping) as installation,
+    ):
         installation.start()
-        fine = _play(installation, stopping)
+        fine = not stopping.is_set() and _play(installation, stopping)
+        if stopping.is_set():
+            click.echo("stopped")
+            sys.exit(1)
         viewer = installation.token("viewer", "demo-viewer")
         click.echo(f"\nStatus page:  {installation.url}/status\nViewer token: {viewer}")
         click.echo(f"The merchant was told {installation.told()} times; what it was told verified.")
-        if not and_exit and not stopping.is_set():
+        if not and_exit:
             click.echo("It stays up until Ctrl-C.")
             stopping.wait()
     sys.exit(0 if fine else 1)
 
 
 def _play(installation: Installation, stopping: threading.Event) -> bool:
+    """Whether every story ended right; False as well when it is to stop."""
     started = time.monotonic()
     player = Player(installation)
     table = _Table()
-    threads = [threading.Thread(target=player.begin, args=(story,), daemon=True) for story in STORIES]
+    threads = [threading.Thread(target=_begin, args=(player, story), daemon=True) for story in STORIES]
     for thread in threads:
         thread.start()
     while not stopping.is_set():
@@ -50,6 +59,8 @@ def _play(installation: Installation, stopping: threading.Event) -> bool:
         if all(item.done for item in progress) or time.monotonic() - started > _LONGEST:
             break
         stopping.wait(_LOOK_EVERY)
+    if stopping.is_set():
+        return False
     progress = player.look()
     click.echo(f"\nAfter {time.monotonic() - started:.1f} s:")
     for item in progress:
@@ -57,6 +68,12 @@ def _play(installation: Installation, stopping: threading.Event) -> bool:
         if not item.done:
             click.echo(f"      expected: {item.expected}")
     return all(item.done for item in progress)
+
+
+def _begin(player: Player, story: str) -> None:
+    """A story that cannot begin is shown as one that did not."""
+    with suppress(requests.RequestException):
+        player.begin(story)
 
 
 class _Table:

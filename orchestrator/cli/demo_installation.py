@@ -31,9 +31,10 @@ _KEPT = ("PATH", "HOME", "LANG", "PYTHONWARNINGS")
 
 
 class Installation:
-    """Sandbox, web, worker and a merchant's receiver; all end with the `with` block."""
+    """Sandbox, web, worker and a merchant's receiver; all end with the `with` block. `stopping`: do not wait on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stopping: threading.Event | None = None) -> None:
+        self._stopping = stopping or threading.Event()
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
         self._port, self._sandbox_port = _free_port(), _free_port()
@@ -58,7 +59,7 @@ class Installation:
         self._merchant.stop()
 
     def start(self) -> None:
-        """Start everything and wait until it answers. Raises OrchestratorError."""
+        """Start everything and wait until it answers, or is to stop. Raises OrchestratorError."""
         self._merchant.start()
         self._spawn("sandbox", "--port", str(self._sandbox_port))
         self._spawn("serve", "--port", str(self._port))
@@ -88,6 +89,7 @@ class Installation:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,  # Ctrl-C reaches this process alone, which ends the others
             )
         )
 
@@ -97,7 +99,8 @@ class Installation:
             with suppress(requests.RequestException):
                 if requests.get(url, timeout=2).status_code == 200:
                     return
-            time.sleep(0.1)
+            if self._stopping.wait(0.1):
+                return
         logs = "\n".join(path.read_text("utf-8", "replace")[-2000:] for path in sorted(self._folder.glob("*.log")))
         raise OrchestratorError(f"the demo did not start:\n{logs}")
 

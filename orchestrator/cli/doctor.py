@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 import click
 
 from orchestrator import bootstrap
+from orchestrator.bootstrap import Service
 from orchestrator.config import Config
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.onboarding.doctor import Finding, Level, examine
 
 _LONGEST_CALL = 10.0
@@ -41,6 +42,8 @@ def doctor(as_json: bool) -> None:
 def _findings() -> Iterator[Finding]:
     try:
         config = Config.from_env()
+        seconds = min(_LONGEST_CALL, config.provider_deadline_seconds)
+        service = bootstrap.build(replace(config, provider_deadline_seconds=seconds))
     except ConfigurationError as error:
         for fault in error.faults:
             make = f"; make one: {fault.command}" if fault.command else ""
@@ -50,10 +53,18 @@ def _findings() -> Iterator[Finding]:
     if config.osl_private_key.public_key() == config.osl_webhook_public_key:
         text = "is the public part of OSL_PRIVATE_KEY: it must be OSL Pay's own key"
         yield Finding("OSL_WEBHOOK_PUBLIC_KEY", Level.ERROR, text)
-    seconds = min(_LONGEST_CALL, config.provider_deadline_seconds)
-    service = bootstrap.build(replace(config, provider_deadline_seconds=seconds))
     urls = {name: getattr(config, field) for name, field in _URLS.items() if getattr(config, field)}
     try:
+        if not config.database_url.startswith("sqlite:"):
+            yield from _connection(service)
         yield from examine(service.context, service.outgoing, bootstrap.btse_variants(service), urls)
     finally:
         service.close()
+
+
+def _connection(service: Service) -> Iterator[Finding]:
+    """Why a server lets nobody in, which whoever waits for a connection to be there is not told."""
+    try:
+        service.driver.open()
+    except StoreUnavailable as error:
+        yield Finding("connection", Level.ERROR, str(error))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
-from dotenv import dotenv_values
 
 from orchestrator import bootstrap, moving
-from orchestrator.config import Config
+from orchestrator.config import Config, environment
 from orchestrator.errors import InvalidInput, StoreUnavailable
 from orchestrator.onboarding import audit, look
 from orchestrator.onboarding.context import Context
@@ -37,7 +34,7 @@ def copy(to: str) -> None:
                 bar.length = rows
 
             watch = moving.Watch(
-                may_begin=lambda: _check_silent(source.context),
+                may_begin=lambda: check_silent(source.context),
                 problems=lambda: (f"{fault.onboarding_id}: {fault.problem}" for fault in audit.faults(target.context)),
                 begin=begin,
                 passed=lambda: bar.update(1),
@@ -52,8 +49,7 @@ def copy(to: str) -> None:
 
 
 def _config_of(url: str) -> Config:
-    shipped = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-    environ = {**shipped, **os.environ, _SETTING: url}
+    environ = {**environment(), _SETTING: url}
     environ.pop(f"{_SETTING}_FILE", None)
     return Config.from_env(environ)
 
@@ -62,12 +58,14 @@ def _place(config: Config) -> str:
     """How a database is called where anybody may read it: without password and options."""
     if config.database_url.startswith("sqlite:"):
         return f"sqlite:///{Path(config.database_path).resolve()}"
-    parts = urlsplit(config.database_url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"postgresql://{parts.username + '@' if parts.username else ''}{host}{parts.path}"
+    rest = config.database_url.partition("://")[2]
+    who, at, where = rest.partition("@") if "@" in rest.partition("/")[0] else ("", "", rest)
+    user = who.partition(":")[0]
+    return f"postgresql://{user}{at if user else ''}{where.partition('?')[0]}"
 
 
-def _check_silent(context: Context) -> None:
+def check_silent(context: Context) -> None:
+    """Raises StoreUnavailable when a worker was there a moment ago."""
     beat, now = look.last_beat(context), context.now_ms()
     if beat is not None and now - beat <= context.timings.worker_silent:
         seconds = context.timings.worker_silent // 1000

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.refusals import tell
 from orchestrator.cli.wiring import opened
 from orchestrator.errors import OrchestratorError
 from orchestrator.onboarding import look, operate
@@ -69,7 +70,7 @@ def _each(ids: tuple[str, ...], verb: Callable[[Context, Onboarding], Onboarding
                 click.echo(f"{row.id} {row.state}")
             except OrchestratorError as error:
                 failed = True
-                click.echo(f"{text}: {error}", err=True)
+                tell(error, text)
     sys.exit(1 if failed else 0)
 
 

@@ -57,7 +57,7 @@ def serve(host: str, port: int, web_workers: int, threads: int, worker_threads: 
 def _settings_are_sound() -> bool:
     """Says what is wrong if they are not."""
     try:
-        Config.from_env()
+        bootstrap.build(Config.from_env()).close()  # which opens nothing, and reads all files that settings name
     except ConfigurationError as error:
         click.echo(str(error), err=True)
         return False

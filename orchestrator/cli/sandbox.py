@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
-from dotenv import dotenv_values
 
+from orchestrator.config import environment
 from orchestrator.sandbox import SandboxSettings, SandboxSettingsError, serve
 
 
@@ -21,9 +20,8 @@ def sandbox(host: str, port: int, rate: int) -> None:
     The credentials come from the settings BTSE_API_KEY, BTSE_SECRET_KEY, OSL_APP_ID and OSL_PRIVATE_KEY;
     SANDBOX_OSL_PRIVATE_KEY is OSL Pay's own key, whose public part is OSL_WEBHOOK_PUBLIC_KEY.
     """
-    environ = {**{name: value for name, value in dotenv_values(".env").items() if value}, **os.environ}
     try:
-        settings = SandboxSettings.from_environ(environ, rate=rate)
+        settings = SandboxSettings.from_environ(environment(), rate=rate)
     except SandboxSettingsError as error:
         click.echo(str(error), err=True)
         sys.exit(2)

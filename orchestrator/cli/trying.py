@@ -13,6 +13,7 @@ import click
 import requests
 from standardwebhooks import Webhook
 
+from orchestrator.cli.refusals import tell
 from orchestrator.cli.wiring import opened
 from orchestrator.config import Config
 from orchestrator.errors import InvalidInput, OrchestratorError
@@ -63,7 +64,7 @@ def replay(callback_ids: tuple[str, ...]) -> None:
                 click.echo(f"{callback_id}: {row.id} is {row.state}; OSL Pay will be asked")
             except OrchestratorError as error:
                 failed = True
-                click.echo(f"{callback_id}: {error}", err=True)
+                tell(error, callback_id)
     sys.exit(1 if failed else 0)
 
 
@@ -93,7 +94,8 @@ def signup(merchant_user_id: str, email: str, pairs: tuple[str, ...], url: str |
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(config.signup_secrets[0]).sign(webhook_id, now, body),
     }
-    _post(f"{url or config.public_url}/hooks/signup", body, headers)
+    answer = _post(f"{url or config.public_url}/hooks/signup", body, headers)
+    sys.exit(0 if answer.ok else 1)
 
 
 @trigger.command()
@@ -107,16 +109,17 @@ def callback(id_: str, kyc_status: str) -> None:
             raise InvalidInput("OSL_BASE_URL is not on this machine: callbacks are triggered at a sandbox only")
         row = look.find_by_any_id(service.context, id_)
     body = json.dumps({"merchantUserId": row.merchant_user_id, "kycStatus": kyc_status})
-    _post(f"{base.scheme}://{base.netloc}/sandbox/webhooks", body, {"content-type": "application/json"})
+    answer = _post(f"{base.scheme}://{base.netloc}/sandbox/webhooks", body, {"content-type": "application/json"})
+    sys.exit(0 if answer.ok and 200 <= answer.json()["status"] < 300 else 1)
 
 
-def _post(url: str, body: str, headers: dict[str, str]) -> None:
+def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
     try:
         answer = requests.post(url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False)
     except requests.RequestException as error:
         raise OrchestratorError(f"nothing answers there ({type(error).__name__}): is it running?") from error
     click.echo(f"{answer.status_code} {answer.text.strip()}")
-    sys.exit(0 if answer.ok else 1)
+    return answer
 
 
 def _is_loopback(host: str) -> bool:

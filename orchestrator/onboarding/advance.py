@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from orchestrator.errors import Kind, ProviderError
+from orchestrator.errors import Kind, ProviderError, SealBroken
 from orchestrator.machine import SETTLED, Event, State
 from orchestrator.notify import after_try
 from orchestrator.onboarding.apply import Step
@@ -51,20 +51,31 @@ def next_due(context: Context) -> Due:
 
 
 def advance(context: Context, claimed: Claim) -> None:
-    """Do one step of a claimed row and give it back. Raises LeaseLost when another worker took it over."""
+    """Do one step of a claimed row and give it back.
+
+    Raises LeaseLost when another worker took it over, SealBroken when a key is missing: it is tried again then.
+    """
     row = claimed.onboarding
     about(row.id)
+    work = Work(context, claimed, "btse" if row.state is State.UPLOADING else "osl")
+    try:
+        _advance(work, claimed.lane)
+    except SealBroken:
+        work.put_off()
+        raise
+
+
+def _advance(work: Work, lane: Lane) -> None:
+    row = work.row
     if row.state is State.UPLOADING:
-        _upload(Work(context, claimed, "btse"))
-        return
-    work = Work(context, claimed, "osl")
-    if row.state is State.SHARING:
+        _upload(work)
+    elif row.state is State.SHARING:
         share(work)
     elif row.state is State.CONFIRMING or (row.state in SETTLED and row.claim is not None):
         confirm(work)
     elif row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
         poll(work)
-    elif claimed.lane is Lane.POLL:
+    elif lane is Lane.POLL:
         settle_doubt(work)
     else:
         work.done(lambda row: [Step(Event.TIME_RAN_OUT, ACTOR)] if row.state is State.COLLECTING else [])
@@ -118,10 +129,10 @@ def _upload(work: Work) -> None:
     email, profile = context.identity(work.row)
     documents = {document.kind: document for document in context.store.documents(work.row.id)}
     needed = [documents[kind] for kind in context.profile_rules.needed_documents(profile) if kind in documents]
-    files = {document.kind: provider_file(context, document) for document in needed}
     fields = {name: profile[name] for name in BTSE_FIELDS}
     fields |= {"email": email, "merchantUserId": work.row.merchant_user_id}
     try:
+        files = {document.kind: provider_file(context, document, "btse") for document in needed}
         work.call(Operation.BTSE_UPLOAD, lambda: context.btse.upload_kyc(fields, files))
     except ProviderError as error:
         work.failed(error)

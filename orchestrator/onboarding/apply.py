@@ -16,12 +16,15 @@ from orchestrator.notify import notices
 from orchestrator.onboarding import chain
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.masking import masked
+from orchestrator.onboarding.profile import TELLS_NOBODY
 from orchestrator.records import Callback, CallbackToken, Document, Lane, Onboarding, ShareOutcome, Transition, changed
 from orchestrator.store import Change
 from orchestrator.store.change import Held
 from orchestrator.telemetry import about
 
 _TRIES = 100
+_WORDLESS = 2
+"""Values of so few characters are left in a reason: they stand in it by chance."""
 _LANES = {
     State.UPLOADING: Lane.UPLOAD,
     State.SHARING: Lane.SHARE,
@@ -88,7 +91,7 @@ def apply(
     for _ in range(_TRIES):
         before, read = read or context.store.onboarding(onboarding_id), None
         if before is None:
-            raise NotFound(f"there is no onboarding {onboarding_id}")
+            raise NotFound("there is no such onboarding")
         steps = decide(before)
         change = _change(context, before, steps, held, outcome)
         if change is None or context.store.commit(change):
@@ -276,6 +279,9 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
         )
     if row.share_sent_at is None:
         return row
+    if row.lease is not None and row.lane is Lane.POLL:
+        # What is being asked may have been answered before this came: it does not count.
+        return changed(row, ask_at=now + context.timings.ask_every)
     earliest = max(now, (row.asked_at or 0) + context.timings.ask_every)
     if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
         if row.step_at is not None and row.step_at <= earliest:
@@ -318,8 +324,8 @@ def _sealed_reason(context: Context, row: Onboarding, reason: str) -> bytes | No
     if not reason:
         return None
     email, profile = context.identity(row)
-    text = masked(reason, {**profile, "email": email, "merchantUserId": row.merchant_user_id})
-    return context.seal_json(text, "onboardings", row.id, "reason")
+    telling = {name: value for name, value in profile.items() if name not in TELLS_NOBODY and len(value) > _WORDLESS}
+    return context.seal_json(masked(reason, {**telling, "email": email}), "onboardings", row.id, "reason")
 
 
 def _sealed_error(context: Context, row: Onboarding, failure: Failure, now: int) -> bytes:

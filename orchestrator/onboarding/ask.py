@@ -10,7 +10,7 @@ from orchestrator.machine import CLAIMS, CLOSED, Event, State
 from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.receive import EVENTS
-from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, WORKED, Work
+from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, POLLED, WORKED, Work
 from orchestrator.providers.osl_pay import KycStatus
 from orchestrator.records import Callback, Onboarding, Operation, Verdict
 
@@ -26,7 +26,6 @@ _ANSWERED = {
     "REJECT": Event.ANSWERED_REJECT,
     "FINAL_REJECT": Event.ANSWERED_FINAL_REJECT,
 }
-_WAITING = (State.AWAITING_CALLBACK, State.IN_REVIEW)
 
 
 def confirm(work: Work) -> None:
@@ -72,7 +71,8 @@ def _confirmed(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequenc
             "osl_user_id": row.osl_user_id or answer.user_id or (callback and callback.osl_user_id),
             **FRESH,
         }
-        reason = _reason(context, row, claimed, answer, callback)
+        # Only what OSL Pay answers: its signature does not cover the words of a webhook.
+        reason = "" if claimed == "PASS" else answer.reject_reason
         return [Step(_CONFIRMED[row.claim], ACTOR, claimed, changes, reason=reason)]
     return [_contradicted(context, row, answer, callback)]
 
@@ -93,7 +93,7 @@ def _contradicted(context: Context, row: Onboarding, answer: KycStatus | None, c
     changed = [replace(callback, verdict=Verdict.CONTRADICTED)] if callback is not None else []
     if row.state is not State.CONFIRMING:
         return Step(Event.CONTRADICTED, ACTOR, f"OSL Pay says {said}", dict(NO_CLAIM), callbacks=changed)
-    soon = {"step_at": now + context.timings.ask_every} if row.claim_resume in _WAITING else {}
+    soon = {"step_at": now + context.timings.ask_every} if row.claim_resume in POLLED else {}
     return Step(Event.CONTRADICTED, ACTOR, f"OSL Pay says {said}", soon, callbacks=changed)
 
 
@@ -101,7 +101,7 @@ def _polled(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequence[S
     context = work.context
     event = _event(answer)
     changes = _adopted(row, answer)
-    if row.state not in _WAITING:
+    if row.state not in POLLED:
         return _answered_elsewhere(row, event, answer, context)
     rejects = row.poll_rejects + 1 if event is Event.ANSWERED_REJECT else 0
     if rejects > 1:
@@ -112,7 +112,11 @@ def _polled(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequence[S
     )
     if stays:
         event = Event.ANSWERED_OPEN if event is Event.ANSWERED_REVIEW else event
-        changes |= {"polls": row.polls + 1, "poll_rejects": rejects, "step_at": context.now_ms() + wait, **WORKED}
+        again_at, step_at = _doubted_since(work, row), context.now_ms() + wait
+        if again_at is not None:
+            step_at = min(step_at, again_at)
+            changes["asked_at"] = again_at
+        changes |= {"polls": row.polls + 1, "poll_rejects": rejects, "step_at": step_at, "ask_at": None, **WORKED}
     return [Step(event, ACTOR, _said(answer), changes, reason=_answered_reason(event, answer))]
 
 
@@ -120,10 +124,15 @@ def _doubted(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequence[
     context = work.context
     now = context.now_ms()
     event = _event(answer)
-    asked = {"ask_at": None, "asked_at": now, **FRESH}
+    asked = {"ask_at": _doubted_since(work, row), "asked_at": now, **FRESH}
     if event is Event.ANSWERED_PASS and row.state is not State.CONFIRMING:
         return [Step(event, ACTOR, "PASS", {**_adopted(row, answer), **asked}, reason="")]
     return [Step(None, ACTOR, changes=asked)]
+
+
+def _doubted_since(work: Work, row: Onboarding) -> int | None:
+    """When to ask again because of a callback that came while OSL Pay was asked."""
+    return row.ask_at if row.ask_at != work.row.ask_at else None
 
 
 def _answered_elsewhere(row: Onboarding, event: Event, answer: KycStatus | None, context: Context) -> Sequence[Step]:
@@ -161,14 +170,3 @@ def _answered_reason(event: Event, answer: KycStatus | None) -> str | None:
     if event is Event.ANSWERED_FINAL_REJECT and answer is not None:
         return answer.reject_reason
     return None
-
-
-def _reason(context: Context, row: Onboarding, claimed: str, answer: KycStatus, callback: Callback | None) -> str:
-    """What the user should hear: what the query says, else what the webhook said."""
-    if claimed == "PASS":
-        return ""
-    if answer.reject_reason or callback is None or not callback.body_sealed:
-        return answer.reject_reason
-    body = context.open_json(callback.body_sealed, "callbacks", callback.id, "body")
-    said = body["data"].get("kycShareFailedReason")
-    return said if isinstance(said, str) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from orchestrator.records import Onboarding
 
 _PAGE = 200
 _TOP = ("merchantUserId", "email", *DOCUMENT_KINDS)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Another separator than ours may be told to a spreadsheet: then a cell begins in the midst of ours as well.
+_FORMULA = re.compile(r"""(^(?=[\t\r])|(?:^|[;,|\t\r\n])(?=["\s]*[=+\-@]))""")
 
 
 @dataclass(frozen=True)
@@ -107,22 +109,28 @@ def take_in(context: Context, entry: Entry, actor: str) -> Onboarding:
 
 
 def listed(context: Context, state: str | None, since_ms: int) -> Iterator[Onboarding]:
-    """Onboardings newest first, begun at `since_ms` (unix ms) or later. Raises InvalidInput for a bad state."""
-    cursor = None
+    """Onboardings newest first, begun at `since_ms` (unix ms) or later. Raises InvalidInput at once for a bad state."""
+    return _listed(context, state, since_ms, look.page(context, state, None, None, _PAGE))
+
+
+def _listed(
+    context: Context, state: str | None, since_ms: int, page: tuple[list[Onboarding], str | None]
+) -> Iterator[Onboarding]:
     while True:
-        rows, cursor = look.page(context, state, None, cursor, _PAGE)
+        rows, cursor = page
         for row in rows:
             if row.created_at < since_ms:
                 return
             yield row
         if cursor is None:
             return
+        page = look.page(context, state, None, cursor, _PAGE)
 
 
 def safe_cell(value: object) -> str:
     """A CSV cell that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -161,12 +169,21 @@ def _documents(folder: Path | None, merchant_user_id: Any, named: Mapping[str, s
     root = folder.resolve()
     found = {kind: _inside(root, root / path) for kind, path in named.items()}
     if isinstance(merchant_user_id, str) and merchant_user_id:
+        if not _names_a_folder(merchant_user_id):
+            if named:
+                return found
+            raise InvalidInput("its merchantUserId cannot be the name of a folder: name its documents in columns")
         own = _inside(root, root / merchant_user_id)
         for kind in DOCUMENT_KINDS:
             matches = sorted(path for path in own.iterdir() if path.stem == kind) if own.is_dir() else []
             if kind not in found and matches:
                 found[kind] = matches[0]
     return found
+
+
+def _names_a_folder(merchant_user_id: str) -> bool:
+    """Whether it is one part of a path and no way to somebody else's: `a/../b`, `./b` and `b/.` all lead to `b`."""
+    return merchant_user_id != ".." and Path(merchant_user_id).parts == (merchant_user_id,)
 
 
 def _inside(root: Path, path: Path) -> Path:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
-from PIL import Image
-
-from orchestrator.errors import Conflict, InvalidInput, NotFound, TooLarge, UnsupportedDocument
+from orchestrator.errors import Conflict, InvalidInput, NotFound, TooLarge
 from orchestrator.machine import CLOSED, EDITABLE, Event, State
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.look import find
+from orchestrator.onboarding.media import media_type_of
 from orchestrator.onboarding.profile import (
     DOCUMENT_KINDS,
     LARGEST_AML_REPORT,
@@ -23,11 +21,6 @@ from orchestrator.onboarding.profile import (
 )
 from orchestrator.records import Document, Onboarding, ShareOutcome
 from orchestrator.seal import plain_hash
-
-_IMAGE_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png"}
-_LARGEST_PIXELS = 200_000_000
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, b"\xff\xd9"
-Image.MAX_IMAGE_PIXELS = None  # the size is looked at here; what the library does is a warning to nobody
 
 
 def edit(
@@ -46,13 +39,7 @@ def edit(
     _check_editable(find(context, onboarding_id))
     if not isinstance(patch, dict):
         raise InvalidInput("the data is not valid", {"profile": ["must be an object"]})
-    changes = dict(patch)
-    new_email = checked_email(changes.pop("email")) if "email" in changes and allowed is None else None
-    removed = {name for name, value in changes.items() if value is None}
-    _check_names(context, removed, allowed)
-    given = context.profile_rules.checked(
-        {name: value for name, value in changes.items() if value is not None}, allowed
-    )
+    given, removed, new_email = _checked_patch(context, patch, allowed)
 
     def decide(row: Onboarding) -> Sequence[Step]:
         email, profile = context.identity(row)
@@ -79,7 +66,7 @@ def put_document(context: Context, began: Onboarding, kind: str, content: bytes,
     """
     check_document_size(kind, len(content))
     _check_editable(began)
-    media_type = _media_type(content)
+    media_type = media_type_of(content)
     sha256 = hashlib.sha256(content).hexdigest()
     documents = context.store.documents(began.id)
     if any((there.kind, there.sha256) == (kind, sha256) for there in documents):
@@ -108,7 +95,8 @@ def put_document(context: Context, began: Onboarding, kind: str, content: bytes,
 
     try:
         row = apply(context, began.id, decide, read=began)
-    except BaseException:
+    except (Conflict, TooLarge, NotFound):
+        # Any other end may have stored the row all the same; a file without one is found by `purge`.
         context.documents.remove(location)
         raise
     for old in replaced:
@@ -164,7 +152,7 @@ def renew_link(context: Context, onboarding_id: str, actor: str) -> Onboarding:
 
     def decide(row: Onboarding) -> Sequence[Step]:
         if row.state in CLOSED:
-            raise Conflict(f"a {row.state} onboarding gets no link", row.state)
+            raise Conflict(f"no link is given while the onboarding is {row.state}", row.state)
         sealed = context.sealer.seal(link.encode(), "onboardings", row.id, "link")
         columns = {"link_hash": plain_hash(link), "link_sealed": sealed}
         return [Step(None, actor, changes=columns, replaced_link=row.link_hash)]
@@ -183,7 +171,7 @@ def check_document_size(kind: str, size: int) -> None:
 def check_document(kind: str, content: bytes) -> None:
     """Raises NotFound, TooLarge or UnsupportedDocument when `put_document` would."""
     check_document_size(kind, len(content))
-    _media_type(content)
+    media_type_of(content)
 
 
 def _submit_event(row: Onboarding) -> Event:
@@ -202,40 +190,28 @@ def _check_kind(kind: str) -> None:
         raise NotFound(f"there is no such document kind: it is one of {', '.join(DOCUMENT_KINDS)}")
 
 
-def _check_names(context: Context, names: Collection[str], allowed: Collection[str] | None) -> None:
-    known = context.profile_rules.names if allowed is None else allowed
-    errors = {f"profile.{name[:64]}": ["is not a field of the profile"] for name in names if name not in known}
+def _checked_patch(
+    context: Context, patch: Mapping[str, Any], allowed: Collection[str] | None
+) -> tuple[dict[str, str], set[str], str | None]:
+    """What is set, what is removed, and the email. Raises InvalidInput with all that is wrong."""
+    changes, email, given = dict(patch), None, {}
+    errors: dict[str, list[str]] = {}
+    if "email" in changes and allowed is None:
+        try:
+            email = checked_email(changes.pop("email"))
+        except InvalidInput as error:
+            errors |= error.errors
+    removed = {name for name, value in changes.items() if value is None}
+    try:
+        given = context.profile_rules.checked(
+            {name: value for name, value in changes.items() if name not in removed}, allowed, removed
+        )
+    except InvalidInput as error:
+        errors |= error.errors
     if errors:
         raise InvalidInput("the data is not valid", errors)
+    return given, removed, email
 
 
 def _document(context: Context, onboarding_id: str, kind: str) -> Document | None:
     return next((item for item in context.store.documents(onboarding_id) if item.kind == kind), None)
-
-
-def _media_type(content: bytes) -> str:
-    """The type by content; no picture is unpacked for it. Raises UnsupportedDocument."""
-    if content.startswith(b"%PDF-"):
-        return "application/pdf"
-    try:
-        with Image.open(BytesIO(content), formats=tuple(_IMAGE_TYPES)) as image:
-            image.verify()
-            media_type, pixels = _IMAGE_TYPES[image.format or ""], image.width * image.height
-    except Exception:  # noqa: BLE001 - the library raises many kinds on hostile files
-        raise UnsupportedDocument("the file must be a readable jpg, png or pdf, by its content") from None
-    if pixels > _LARGEST_PIXELS:
-        raise UnsupportedDocument(f"the picture may have {_LARGEST_PIXELS} pixels: send a smaller one")
-    if media_type == "image/jpeg" and not _is_whole_jpeg(content):
-        raise UnsupportedDocument("the picture ends before its end: send the whole file")
-    return media_type
-
-
-def _is_whole_jpeg(content: bytes) -> bool:
-    """Whether the picture's end comes after its beginning: previews within the head do not count."""
-    at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF:
-        if content[at + 1] == _START_OF_SCAN:
-            return _END_OF_IMAGE in content[at:]
-        fills = content[at + 1] == 0xFF
-        at += 1 if fills else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return False

@@ -32,6 +32,8 @@ class Timings:
     unauthorized_shortest: int = MINUTE
     probe: int = MINUTE
     lease_margin: int = 30 * SECOND
+    unreadable: int = MINUTE
+    """How long a row waits for a key that is missing here."""
     contradictions: tuple[int, ...] = (5 * SECOND, 30 * SECOND, 2 * MINUTE, 10 * MINUTE)
     """After the first answer that does not agree with a claim, when it is asked again."""
     lost_questions: tuple[int, ...] = (5 * SECOND, 30 * SECOND, 2 * MINUTE)
@@ -71,7 +73,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts, wired by bootstrap. `now_ms()`: unix ms; `token()`: 32 random bytes, URL-safe; `random()`: [0, 1)."""
+    """The parts, wired by bootstrap. `now_ms()`: unix ms; `token()`: 32 random bytes, URL-safe; `random()`: [0, 1).
+
+    `pause(seconds)`: lets time go by.
+    """
 
     store: Store
     schedule: ScheduleStore
@@ -91,6 +96,7 @@ class Context:
     now_ms: Callable[[], int]
     token: Callable[[], str]
     random: Callable[[], float]
+    pause: Callable[[float], None]
     pending_migrations: Callable[[], list[str]]
 
     def new_id(self, prefix: str) -> str:

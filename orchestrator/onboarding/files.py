@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from orchestrator.errors import Kind, ProviderError, SealBroken, StoreUnavailable
 from orchestrator.onboarding.context import Context
 from orchestrator.providers.answers import ProviderFile
 from orchestrator.records import Document
 
+UNREADABLE = "document-unreadable"
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "application/pdf": "pdf"}
 
 
-def provider_file(context: Context, document: Document) -> ProviderFile:
-    """The opened content of a document, named by its kind and type. Raises StoreUnavailable, SealBroken."""
+def provider_file(context: Context, document: Document, provider: str) -> ProviderFile:
+    """The opened content of a document, named by its kind and type.
+
+    `provider`: whom it is for. Raises ProviderError when it cannot be read: nothing was sent.
+    """
     name = f"{document.kind}.{_SUFFIXES[document.media_type]}"
-    return ProviderFile(name, document.media_type, context.documents.get(document))
+    try:
+        return ProviderFile(name, document.media_type, context.documents.get(document))
+    except (StoreUnavailable, SealBroken) as error:
+        raise ProviderError(provider, Kind.TRANSIENT, UNREADABLE, words=f"{document.kind}: {error}") from error

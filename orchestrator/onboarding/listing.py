@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +9,7 @@ from typing import TypeVar
 from orchestrator.errors import InvalidInput
 from orchestrator.machine import State
 from orchestrator.onboarding.context import DAY, HOUR, Context
+from orchestrator.onboarding.cursor import read, written
 from orchestrator.records import Onboarding, Verdict
 from orchestrator.store.status import Cursor, Order
 
@@ -55,9 +54,9 @@ def page(
 
     With a verdict, the newest callback of that verdict comes first, and `age` is that callback's. Raises InvalidInput.
     """
+    after = read(cursor, "onb_", "cbk_") if cursor else None
     if asked.query:
-        return _found(context, asked, limit, by_email=by_email), None
-    after = _read(cursor) if cursor else None
+        return _found(context, asked, after, limit, by_email=by_email)
     between = _between(asked.age, context.now_ms())
     if asked.verdict is not None:
         return _page_of_verdict(context, asked, asked.verdict, between, after, limit)
@@ -66,7 +65,7 @@ def page(
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]
-    return rows[:limit], _written((last.created_at if order.column == "created" else last.updated_at, last.id))
+    return rows[:limit], written((last.created_at if order.column == "created" else last.updated_at, last.id))
 
 
 def every(context: Context, asked: Wanted, *, by_email: bool) -> Iterator[Onboarding]:
@@ -88,21 +87,26 @@ def _page_of_verdict(
     found, looked = context.status.page_of_verdict(verdict, asked.state, between, after, limit + 1)
     rows = [row for _, row in found[:limit]]
     if len(found) > limit:
-        return rows, _written(found[limit - 1][0])
-    return rows, None if looked is None else _written(looked)
+        return rows, written(found[limit - 1][0])
+    return rows, None if looked is None else written(looked)
 
 
-def _found(context: Context, asked: Wanted, limit: int, *, by_email: bool) -> list[Onboarding]:
-    query = asked.query.strip()
-    email_hashes = context.sealer.hashes("email", query.casefold()) if by_email else ()
+def _found(
+    context: Context, asked: Wanted, after: Cursor | None, limit: int, *, by_email: bool
+) -> tuple[list[Onboarding], str | None]:
+    """Newest first. A page is short where those that were found are of another age or verdict."""
+    email_hashes = context.sealer.hashes("email", asked.query.casefold()) if by_email else ()
+    found = context.store.search(asked.query, email_hashes, asked.state, after, limit + 1)
     earliest, latest = _between(asked.age, context.now_ms())
-    return [
+    rows = [
         row
-        for row in context.store.search(query, email_hashes, limit)
-        if asked.state in (None, row.state)
-        and earliest <= row.created_at <= latest
+        for row in found[:limit]
+        if earliest <= row.created_at <= latest
         and (asked.verdict is None or any(item.verdict is asked.verdict for item in context.store.callbacks(row.id)))
     ]
+    if len(found) <= limit:
+        return rows, None
+    return rows, written((found[limit - 1].created_at, found[limit - 1].id))
 
 
 def _between(age: str, now: int) -> tuple[int, int]:
@@ -119,17 +123,3 @@ def _word(kind: type[T], text: str, name: str) -> T | None:
     except ValueError:
         fault = f"must be one of {', '.join(kind)}"
         raise InvalidInput("the query is not valid", {name: [fault]}) from None
-
-
-def _written(place: Cursor) -> str:
-    return base64.urlsafe_b64encode(f"{place[0]}.{place[1]}".encode()).decode().rstrip("=")
-
-
-def _read(text: str) -> Cursor:
-    try:
-        at, _, last_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition(".")
-        if not last_id.startswith(("onb_", "cbk_")) or not (at.isdecimal() and len(at) <= 15):
-            raise ValueError
-        return int(at), last_id
-    except (ValueError, binascii.Error, UnicodeError):
-        raise InvalidInput("the query is not valid", {"cursor": ["is not one that was given out"]}) from None

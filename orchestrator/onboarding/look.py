@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from orchestrator.errors import Gone, InvalidInput, NotFound, StoreUnavailable
 from orchestrator.health import ProviderHealth
 from orchestrator.machine import EDITABLE, State
 from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.cursor import read, written
 from orchestrator.onboarding.outlook import Circumstances
 from orchestrator.records import Callback, Delivery, Document, Onboarding, Transition
 from orchestrator.seal import plain_hash
@@ -89,16 +88,15 @@ def page(
     `by_email`: whether `query` may be an email; one who may see no personal data must not guess it either.
     """
     wanted = _state(state) if state else None
+    after = read(cursor, "onb_") if cursor else None
     if query:
         email_hashes = context.sealer.hashes("email", query.strip().casefold()) if by_email else ()
-        found = context.store.search(query.strip(), email_hashes, limit)
-        return [row for row in found if wanted in (None, row.state)], None
-    rows = context.store.page(wanted, _cursor(cursor) if cursor else None, limit + 1)
+        rows = context.store.search(query, email_hashes, wanted, after, limit + 1)
+    else:
+        rows = context.store.page(wanted, after, limit + 1)
     if len(rows) <= limit:
         return rows, None
-    last = rows[limit - 1]
-    text = f"{last.created_at}.{last.id}".encode()
-    return rows[:limit], base64.urlsafe_b64encode(text).decode().rstrip("=")
+    return rows[:limit], written((rows[limit - 1].created_at, rows[limit - 1].id))
 
 
 def counts(context: Context) -> dict[State, int]:
@@ -196,13 +194,3 @@ def _state(text: str) -> State:
         return State(text)
     except ValueError:
         raise InvalidInput("the query is not valid", {"state": [f"must be one of {', '.join(State)}"]}) from None
-
-
-def _cursor(text: str) -> tuple[int, str]:
-    try:
-        created_at, _, last_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii").partition(".")
-        if not last_id.startswith("onb_") or len(created_at) > 15:
-            raise ValueError
-        return int(created_at), last_id
-    except (ValueError, binascii.Error, UnicodeError):
-        raise InvalidInput("the query is not valid", {"cursor": ["is not one that was given out"]}) from None

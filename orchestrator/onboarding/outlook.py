@@ -13,6 +13,8 @@ from typing import Any
 from orchestrator.errors import Kind
 from orchestrator.health import ProviderHealth
 from orchestrator.machine import CLOSED, SETTLED, CellKind, Event, State, next_move
+from orchestrator.onboarding.files import UNREADABLE
+from orchestrator.onboarding.work import TOO_LATE
 from orchestrator.records import Callback, Delivery, DeliveryStatus, Lane, Onboarding, ShareOutcome, Transition, Verdict
 
 PROVIDERS = {"btse": "BTSE Pay", "osl": "OSL Pay"}
@@ -52,6 +54,17 @@ _FIELDS = {
     "selfie": "selfie",
 }
 """What users call the fields that a provider's words may name."""
+_OURS = {
+    UNREADABLE: (
+        "A document of this user cannot be read",
+        "Look at the folder or bucket of documents and the encryption keys: `orchestrator doctor`.",
+    ),
+    TOO_LATE: (
+        "This machine was too slow to begin the call in time",
+        "Look at the load of this machine and of the database.",
+    ),
+}
+"""Failures that are no provider's fault, by their code: what is wrong, and what helps."""
 
 
 @dataclass(frozen=True)
@@ -261,13 +274,12 @@ def _parked(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Actio
         text = f"{name} does not let this user in{said}, while it lets in others"
         return Cause(text, entered, f"Ask {name} about this user, then retry.", _words(around)), retry
     if "retried for too long" in detail:
-        text = f"{name} could not be used for so long that a person is asked{said}"
-        return Cause(text, entered, "Retry when it is back: it goes on where it stopped.", _words(around)), retry
-    if around.error is not None:
-        return Cause(
-            f"{name} did not take it{said}", entered, "The end of the timeline says why.", _words(around)
-        ), retry
-    return Cause("It stopped, and a person is asked", entered, "The end of the timeline says why."), retry
+        here = next((told for ours, told in _OURS.items() if f"({ours})" in detail), None)
+        text, advice = here or (f"{name} could not be used", "Retry when it is back: it goes on where it stopped.")
+        advice += " Then retry: it goes on where it stopped." if here else ""
+        return Cause(f"{text} for so long that a person is asked{said}", entered, advice, _words(around)), retry
+    text = "It stopped, and a person is asked" if around.error is None else f"{name} did not take it{said}"
+    return Cause(text, entered, "The end of the timeline says why.", _words(around)), retry
 
 
 def _ask_again(around: Circumstances) -> Action:
@@ -289,12 +301,17 @@ def _failing(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Acti
     name, code = str(error["provider"]), error["code"]
     shown = PROVIDERS.get(name, name)
     button = _hurry(row, around, "Ask OSL Pay now" if row.state in _WAITING else "Try it now")
-    if row.unauthorized:
+    if row.unauthorized and code not in _OURS:
         text = f"{shown} does not let this installation in ({code})"
         return Cause(text, error.get("at"), _let_in(name, around.health.get(name)), _words(around)), button
-    text = f"{shown} could not be used ({code}), {row.attempts} times in a row"
-    advice = "Nothing is lost: it is tried again and again, with growing waits, before a person is asked."
+    calm = "Nothing is lost: it is tried again and again, with growing waits, before a person is asked."
+    text, advice = _OURS.get(code, (f"{shown} could not be used", calm))
+    text += f" ({code}), {_times(row.attempts, ' in a row')}"
     return Cause(text, row.failing_since, advice, _words(around)), button
+
+
+def _times(number: int, more: str = "") -> str:
+    return "once" if number <= 1 else f"{number} times{more}"
 
 
 def _share_lost(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Action | None]:
@@ -308,7 +325,7 @@ def _contradicted(row: Onboarding, around: Circumstances) -> tuple[Cause | None,
     del around
     if not row.contradictions:
         return None, None
-    text = f"OSL Pay answered {row.contradictions} times otherwise than its webhook said"
+    text = f"OSL Pay answered {_times(row.contradictions)} otherwise than its webhook said"
     return Cause(text, row.contradicted_at, "Nobody is approved or rejected before the two agree."), None
 
 

@@ -47,6 +47,10 @@ IDENTITY = (
 )
 PAGE_FIELDS = frozenset((*NAMES, *IDENTITY, *ADDRESS, *CHOICES))
 """What the end user's page may set."""
+TELLS_NOBODY = frozenset(
+    (*CHOICES, "idType", "gender", "nationality", "residentialCountry", "idCountry", "kycType", "kycLevel")
+)
+"""Words from lists, which say nothing of who somebody is: a reason may name them."""
 BTSE_FIELDS = ("firstName", "lastName", "idNumber", "idType", "nationality")
 OSL_FIELDS = ("ip", "deviceId", "residentialCountry", *CHOICES)
 DOCUMENT_KINDS = ("idFileFront", "idFileBack", "selfie", "amlReport")
@@ -59,7 +63,7 @@ PHONE_NUMBER = r"^\+?[0-9][0-9 ()./-]{3,30}$"
 _COUNTRY = {"description": "ISO 3166-1 alpha-3.", "pattern": "^[A-Z]{3}$", "examples": ["HKG"]}
 _DAY = {"format": "date", "examples": ["1990-12-31"]}
 _MOMENT = {
-    "description": "UTC.",
+    "description": "UTC, such as `2026-11-22 10:00:00`.",
     "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}$",
     "examples": ["2026-11-22 10:00:00"],
 }
@@ -69,6 +73,10 @@ _SAYS: Mapping[str, Mapping[str, Any]] = {
     "idCountry": _COUNTRY,
     "dob": _DAY,
     "idExpiry": _DAY,
+    "phoneNumber": {
+        "description": "A digit, and 3 to 30 digits, blanks or `()./-`; `+` may come first.",
+        "examples": ["+852 9123 4567"],
+    },
     "registerTime": _MOMENT,
     "kycTime": _MOMENT,
     "ip": {"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}], "examples": ["203.0.113.7"]},
@@ -102,18 +110,25 @@ class ProfileRules:
         self.names = frozenset(schema_fields)
         self.schema = Schema.from_dict(schema_fields, name="Profile")(unknown=RAISE)
 
-    def checked(self, values: Any, allowed: Collection[str] | None = None) -> dict[str, str]:
-        """`values` if every name and value is allowed. Raises InvalidInput with paths such as `profile.ip`."""
+    def checked(
+        self, values: Any, allowed: Collection[str] | None = None, removed: Collection[str] = ()
+    ) -> dict[str, str]:
+        """`values` if every name and value is allowed, and every name that is `removed`.
+
+        Raises InvalidInput with paths such as `profile.ip`.
+        """
         if not isinstance(values, Mapping):
             raise InvalidInput("the data is not valid", {"profile": ["must be an object"]})
-        errors = {f"profile.{name}": messages for name, messages in self._errors(values, allowed).items()}
+        errors = {f"profile.{name}": messages for name, messages in self._errors(values, allowed, removed).items()}
         if errors:
             raise InvalidInput("the data is not valid", errors)
         return dict(values)
 
-    def _errors(self, values: Mapping[str, Any], allowed: Collection[str] | None) -> dict[str, list[str]]:
+    def _errors(
+        self, values: Mapping[str, Any], allowed: Collection[str] | None, removed: Collection[str]
+    ) -> dict[str, list[str]]:
         errors: dict[str, list[str]] = {}
-        for name in values:
+        for name in (*values, *removed):
             if name in SERVICE_SET:
                 errors[name] = ["is set by the service: leave it out"]
             elif name not in self.names:

@@ -69,7 +69,8 @@ def receive(context: Context, token: str | None, headers: Mapping[str, str], bod
         row, number = _addressee(context, token_hash) if token_hash else (None, None)
     with _counted(context, Refusal.MALFORMED):
         webhook = _parsed(context, app_id, timestamp, token_hash, number, body)
-    verdict = _receive_unaddressed(context, webhook) if row is None else _receive_for(context, row, webhook)
+    row = row or _match(context, webhook)
+    verdict = _receive_unmatched(context, webhook) if row is None else _receive_for(context, row, webhook)
     logger("callbacks").info("callback", verdict=verdict.value, onboarding_id=row.id if row else None)
     if verdict is Verdict.FORGED:
         raise Unauthenticated("these headers were signed for another body or another user")
@@ -182,16 +183,21 @@ def _is_word(value: Any, longest: int) -> bool:
     return isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
 
 
-def _receive_unaddressed(context: Context, webhook: _Webhook) -> Verdict:
-    """A webhook on the merchant-wide URL: matched by userId, else by merchantUserId, or kept as an orphan."""
+def _match(context: Context, webhook: _Webhook) -> Onboarding | None:
+    """Whom a webhook on the merchant-wide URL is about: by userId, else by merchantUserId."""
     if webhook.osl_user_id is None:
-        context.tally.count("verdicts", Verdict.IGNORED)
-        return Verdict.IGNORED
+        return None
     match = context.store.onboarding_of_osl_user(webhook.osl_user_id)
     if match is None and webhook.merchant_user_id is not None and webhook.merchant_user_id.isprintable():
         match = context.store.live_onboarding(webhook.merchant_user_id)
-    if match is not None:
-        return _receive_for(context, match, webhook)
+    return match
+
+
+def _receive_unmatched(context: Context, webhook: _Webhook) -> Verdict:
+    """A webhook about nobody who is known: kept as an orphan, if it names a user."""
+    if webhook.osl_user_id is None:
+        context.tally.count("verdicts", Verdict.IGNORED)
+        return Verdict.IGNORED
     for row in context.store.orphans_like(webhook.app_id, webhook.timestamp):
         if row.osl_user_id == webhook.osl_user_id:
             context.store.count_again(row.id)
@@ -269,19 +275,22 @@ def _steps(
         if len(forged) >= FORGED_KEPT:
             return [Step(Event.CALLBACK_DOUBTED, ACTOR, seen_again=forged[-1].id)]
     callback = _row(context, webhook, row, verdict)
+    # Whatever it is worth, OSL Pay has the URL from this round's share. In `sharing` the worker draws the conclusion.
+    proves = verdict is not Verdict.FORGED and webhook.round == row.round and row.state is not State.SHARING
+    arrived = {"share": ShareOutcome.ARRIVED} if proves and row.share is ShareOutcome.LOST else {}
     if verdict in (Verdict.FORGED, Verdict.STALE, Verdict.OUTDATED, Verdict.UNADDRESSED):
-        return [Step(Event.CALLBACK_DOUBTED, ACTOR, verdict.value, callbacks=[callback])]
+        return [Step(Event.CALLBACK_DOUBTED, ACTOR, verdict.value, arrived, callbacks=[callback])]
     if verdict is Verdict.EARLY:
         # While a share's outcome is unknown this webhook is the proof: the worker looks at once.
         waits = row.state is State.SHARING and row.share is ShareOutcome.LOST
         lost = {"step_at": context.now_ms()} if waits else {}
-        return [Step(EVENTS[webhook.kyc_status or ""], ACTOR, changes=lost, callbacks=[callback])]
+        return [Step(EVENTS[webhook.kyc_status or ""], ACTOR, changes=lost | arrived, callbacks=[callback])]
     if verdict is Verdict.APPLIED:
         event = EVENTS[webhook.kyc_status or ""]
         replaced = [other for other in known if other.id == row.claim_callback and event in CLAIMS]
         older = [replace(other, verdict=Verdict.SUPERSEDED) for other in replaced]
         return [_believed_step(event, callback, [callback, *older])]
-    return [Step(None, ACTOR, callbacks=[callback])]
+    return [Step(None, ACTOR, changes=arrived, callbacks=[callback])]
 
 
 def _believed_step(event: Event, callback: Callback, callbacks: Sequence[Callback]) -> Step:

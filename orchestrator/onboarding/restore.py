@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.errors import SealBroken
 from orchestrator.machine import EDITABLE, OPEN, Event, State
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
@@ -21,6 +22,17 @@ class Restored:
 
     asked: int
     erased: int
+
+
+def check_keys(context: Context) -> None:
+    """Raises SealBroken when something in the database was sealed with a key that is not there."""
+    used = {context.sealer.key_id(sealed) for sealed in context.store.sealed_values()}
+    unknown = sorted(used.difference(context.sealer.key_ids()))
+    if unknown:
+        raise SealBroken(
+            f"what is to be restored was sealed with key {', '.join(unknown)}, which is not in "
+            "ORCHESTRATOR_ENCRYPTION_KEYS: put the keys used at that time there, then restore again"
+        )
 
 
 def settle_restored(context: Context) -> Restored:

@@ -62,8 +62,8 @@ def _upload_or_share(work: Work, token: CallbackToken | None) -> None:
 
 def _upload(work: Work, document: Document) -> None:
     context = work.context
-    file = provider_file(context, document)
     try:
+        file = provider_file(context, document, "osl")
         url = work.call(Operation.OSL_UPLOAD, lambda: context.osl.upload_file(file))
     except ProviderError as error:
         work.failed(error)
@@ -191,7 +191,9 @@ def _can_prove(context: Context, row: Onboarding) -> bool:
 
 
 def _proves(row: Onboarding, answer: KycStatus) -> bool:
-    return not row.prior_reject or answer.kyc_status not in (None, "REJECT")
+    if row.prior_reject:
+        return answer.kyc_status not in (None, "REJECT")
+    return answer.kyc_status is not None or answer.user_id is not None
 
 
 def _unproven(context: Context, row: Onboarding) -> Sequence[Step]:

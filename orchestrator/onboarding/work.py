@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from orchestrator.errors import Kind, ProviderError
+from orchestrator.errors import Kind, ProviderError, StoreUnavailable
 from orchestrator.health import Outcome
 from orchestrator.machine import CLOSED, SETTLED, Event, State
 from orchestrator.onboarding.apply import Decide, Failure, Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.measure import measured
+from orchestrator.onboarding.receive import apply_early
 from orchestrator.providers.answers import Answer
 from orchestrator.records import Onboarding, Operation
 from orchestrator.store.change import Held
@@ -21,12 +22,18 @@ from orchestrator.telemetry import logger
 ACTOR = "worker"
 SLOT_SLACK = 5_000
 """Milliseconds from claiming a row, with its slot, within which its call must begin."""
+TOO_LATE = "started-too-late"
+"""What such a call failed with; the provider is not at fault."""
 LONE_FAILURES = 3
 """Unauthorized answers in a row after which an onboarding is parked, if it alone gets them while others succeed."""
 FRESH: Mapping[str, Any] = {"attempts": 0, "failing_since": None, "unauthorized": 0}
 """What a success clears."""
 WORKED: Mapping[str, Any] = {**FRESH, "last_error_sealed": None}
 """What a success clears in a state that stays: nobody is to look after an error that is over."""
+_STORED_AGAIN_AFTER = 1.0
+"""Seconds until an answer that could not be stored is stored again."""
+POLLED = (State.AWAITING_CALLBACK, State.IN_REVIEW)
+_BEFORE_THE_ANSWER = (State.UPLOADING, State.SHARING)
 _DOUBTED = (State.COLLECTING, State.NEEDS_ATTENTION, *SETTLED)
 T = TypeVar("T")
 
@@ -58,7 +65,7 @@ class Work:
         Raises ProviderError, also when it is so late that the call could outlast its slot.
         """
         if self.claim.slot is not None and self.context.now_ms() - self.claim.claimed_at > SLOT_SLACK:
-            raise ProviderError(self.provider, Kind.TRANSIENT, "started-too-late")
+            raise ProviderError(self.provider, Kind.TRANSIENT, TOO_LATE)
         self.called = True
         try:
             answer = measured(self.context, operation, ask)
@@ -98,13 +105,22 @@ class Work:
         def decide(row: Onboarding) -> Sequence[Step]:
             if (row.state, row.round) != (self.row.state, self.row.round):
                 return [_moved_on(row, failure)]
-            return [_failure_step(self.context, row, failure, changes or {}, endless)]
+            step = _failure_step(self.context, row, failure, changes or {}, endless)
+            if step.event is not Event.GAVE_UP or row.state not in _BEFORE_THE_ANSWER:
+                return [step]
+            # Where it waits now, webhooks are believed at once: also those that came before.
+            return [step, *apply_early(row, self.context.store.callbacks(row.id))]
 
         return self._end(decide, error)
 
     def lost(self, decide: Decide, error: ProviderError) -> Onboarding:
         """Store that a call's outcome is unknown and give the row back."""
         return self._end(decide, error)
+
+    def put_off(self) -> Onboarding:
+        """Give the row back for a while: something of it cannot be read here, and no provider is at fault."""
+        again_at = self.context.now_ms() + self.context.timings.unreadable
+        return self._end(lambda row: [Step(None, ACTOR, changes=_again_at(row, again_at))], None)
 
     def _end(self, decide: Decide, error: ProviderError | None) -> Onboarding:
         now = self.context.now_ms()
@@ -115,7 +131,17 @@ class Work:
         # A slot is free one second after its answer was read, so that ten requests never meet in one second.
         free_at = self.answered_at + 1_000 if self.called else now
         held = Held(self.claim.lease, slot=self.claim.slot, slot_free_at=free_at, now=now)
-        return apply(self.context, self.row.id, decide, read=self._left or self.row, held=held, outcome=outcome)
+        until = self.claim.claimed_at + self.context.rules.deadline_ms + self.context.timings.lease_margin
+        read: Onboarding | None = self._left or self.row
+        while True:
+            try:
+                return apply(self.context, self.row.id, decide, read=read, held=held, outcome=outcome)
+            except StoreUnavailable:
+                # What was answered is not known to anybody else. If it was stored after all, the lease is gone.
+                if not self.called or self.context.now_ms() >= until:
+                    raise
+                self.context.pause(_STORED_AGAIN_AFTER)
+                read = None
 
 
 def _moved_on(row: Onboarding, failure: Failure) -> Step:
@@ -141,7 +167,7 @@ def _failure_step(
         columns |= {**_again_at(row, now + wait), **changes}
         return Step(Event.STEP_FAILED, ACTOR, str(error), columns, failure=failure)
     since = row.failing_since or now
-    if now - since >= context.rules.horizon_ms and not endless:
+    if now - since >= context.rules.horizon_ms and not endless and error.code != TOO_LATE:
         return _given_up(row, f"{error}, retried for too long", failure, changes)
     wait = max(context.backoff_ms(row.attempts + 1), error.retry_after_ms or 0)
     columns = {"attempts": row.attempts + 1, "failing_since": since, **_again_at(row, now + wait), **changes}
@@ -169,7 +195,10 @@ NO_CLAIM: Mapping[str, Any] = {
 
 def _again_at(row: Onboarding, when: int) -> dict[str, Any]:
     confirms = row.state in SETTLED and row.claim is not None
-    return {"ask_at": when} if row.state in _DOUBTED and not confirms else {"step_at": when}
+    if row.state in _DOUBTED and not confirms:
+        return {"ask_at": when}
+    # The next try asks anyway: also about what came during this one.
+    return {"step_at": when, "ask_at": None} if row.state in POLLED else {"step_at": when}
 
 
 def _is_alone(context: Context, row: Onboarding, provider: str, now: int) -> bool:

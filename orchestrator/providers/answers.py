@@ -14,6 +14,9 @@ from orchestrator.providers.http import Reply, http_date_ms
 
 T = TypeVar("T")
 
+LONGEST_ID = 128
+_LONGEST_WORDS = 5_000
+"""Characters of a provider's words that are looked through for the user's data; fewer are kept."""
 LONGEST_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
 NOTABLE_SKEW_MS = 10_000
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,32}")
@@ -56,10 +59,19 @@ def envelope(reply: Reply) -> Mapping[str, Any] | None:
 
 
 def text_of(value: Any) -> str | None:
-    """A text or whole number of an answer as text (ids and codes come as either); None for all else."""
+    """A text or whole number of an answer as text (ids and codes come as either); None for all else.
+
+    Half a character, as is left of words that were cut, becomes a question mark: it could not be stored.
+    """
     if isinstance(value, str):
-        return value or None
+        return value.encode("utf-8", "replace").decode() or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def id_of(value: Any) -> str | None:
+    """An id of an answer, if it is one that can be kept: 1 to 128 printable characters."""
+    text = text_of(value)
+    return text if text and len(text) <= LONGEST_ID and text.isprintable() else None
 
 
 def unreadable(provider: Provider, reply: Reply) -> ProviderError:
@@ -93,7 +105,7 @@ def fault(
         kind = Kind.REFUSED
     else:
         kind = otherwise if success and code not in codes.code_later else Kind.TRANSIENT
-    said = words or ""
+    said = (words or "")[:_LONGEST_WORDS]
     if kind is Kind.UNAUTHORIZED:
         said = f"{_why_unauthorized(provider.title, reply)} {said}".rstrip()
     return ProviderError(

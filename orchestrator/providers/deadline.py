@@ -165,7 +165,7 @@ def tls_context(ca_file: str) -> ssl.SSLContext:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """What a `requests` session is mounted with so that all of its connections keep the deadline."""
+    """An adapter of `requests` whose connections all keep the deadline."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context

@@ -17,6 +17,7 @@ from orchestrator.providers.answers import (
     ProviderFile,
     envelope,
     fault,
+    id_of,
     text_of,
     unreadable,
 )
@@ -112,7 +113,7 @@ class OslPay:
         }
         reply = self._post_json(self._dialect.path_share, body)
         data = self._data(reply)
-        return Answer(text_of(data.get("userId")) if isinstance(data, dict) else None, reply.skew_ms)
+        return Answer(id_of(data.get("userId")) if isinstance(data, dict) else None, reply.skew_ms)
 
     def kyc_status(self, merchant_user_id: str, user_id: str | None) -> Answer[KycStatus | None]:
         """What became of a user; None when OSL Pay does not know them (O11).
@@ -126,9 +127,11 @@ class OslPay:
             return Answer(None, reply.skew_ms)
         if not isinstance(data, dict) or text_of(data.get("merchantUserId")) not in (None, merchant_user_id):
             raise unreadable(self._provider, reply)
+        if user_id is not None and text_of(data.get("userId")) not in (None, user_id):
+            raise unreadable(self._provider, reply)
         status = KycStatus(
             text_of(data.get("kycStatus")),
-            text_of(data.get("userId")),
+            id_of(data.get("userId")),
             text_of(data.get("rejectReason")) or "",
         )
         return Answer(status, reply.skew_ms)

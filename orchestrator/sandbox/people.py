@@ -27,9 +27,8 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Share:
-    """One share that was acted upon. `round_number` counts the user's callback URLs, repeats not counted."""
+    """One share that was acted upon."""
 
-    round_number: int
     callback_url: str | None
     steps: tuple[Step, ...]
     reason: str
@@ -124,7 +123,7 @@ class People:
                 len(person.callback_urls) if callback_url is None else person.callback_urls.index(callback_url) + 1
             )
             steps = person.story.steps_of_round(round_number)
-            person.share = Share(round_number, callback_url, steps, reason)
+            person.share = Share(callback_url, steps, reason)
             person.waiting_for_question = None
             return person.share
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from orchestrator.records import AccessToken, Session
-from orchestrator.store.driver import Driver, Duplicate, first
+from orchestrator.store.driver import Driver, Duplicate, Row, first
 from orchestrator.store.driver import Session as Transaction
+
+MOST_FAILURES = 10
+"""Wrong tokens that are taken from one address within a window."""
 
 
 class AccessStore:
@@ -66,14 +69,25 @@ class AccessStore:
 
     def login_failures(self, address_hash: str, since: int) -> tuple[int, int]:
         """How many wrong tokens came from an address after `since` (ms), and when the first of them."""
-        row = self._driver.rows("login_failures", address_hash=address_hash, since=since)[0]
-        return row["failures"], row["first_at"] or since
+        return _failures(self._driver.rows("login_failures", address_hash=address_hash, since=since)[0], since)
 
-    def add_login_failure(self, address_hash: str, now: int, forget_before: int) -> None:
-        """A wrong token from an address."""
+    def add_login_failure(self, address_hash: str, now: int, since: int) -> tuple[int, int]:
+        """A wrong token from an address, which is kept unless there are MOST_FAILURES after `since` already.
 
-        def work(session: Transaction) -> None:
-            session.run("forget_login_failures", before=forget_before)
-            session.run("insert_login_failure", address_hash=address_hash, at=now)
+        How many there were before it, and when the first of them: no two at once are told the same number.
+        """
 
-        self._driver.write(work)
+        def work(session: Transaction) -> tuple[int, int]:
+            session.run("lock_login_failures", now=now)
+            session.run("forget_login_failures", before=since)
+            row = session.rows("login_failures", address_hash=address_hash, since=since)[0]
+            failures, first_at = _failures(row, since)
+            if failures < MOST_FAILURES:
+                session.run("insert_login_failure", address_hash=address_hash, at=now)
+            return failures, first_at
+
+        return self._driver.write(work)
+
+
+def _failures(row: Row, since: int) -> tuple[int, int]:
+    return row["failures"], row["first_at"] or since

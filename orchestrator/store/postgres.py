@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -11,10 +12,11 @@ from typing import Any, LiteralString, TypeVar, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row, tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from orchestrator.errors import OrchestratorError, StoreUnavailable
+from orchestrator.errors import ConfigurationError, OrchestratorError, SettingFault, StoreUnavailable
 from orchestrator.store.driver import (
     BEING_COPIED,
     BUSY,
@@ -37,9 +39,43 @@ _PRESENCE_LOCK = 7_236_911_055_282
 """Every connection has a share in it; who wants to be alone has it whole."""
 _TRIES = 20
 _CHUNK = 500
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,  # a standby after a switch, a server that lets nobody write, a damaged page
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedTable,
+    PoolTimeout,
+)
+_SETTING = "ORCHESTRATOR_DATABASE_URL"
+_SAID = {
+    "refused": f"the database server refuses this user or password: check those in {_SETTING}",
+    "unlisted": f"the database server lets this user in from elsewhere only: list this machine in its pg_hba.conf, or "
+    f"check the user and the host in {_SETTING}",
+    "missing": f"there is no such database on the server: create it, or check the name in {_SETTING}",
+    "rights": f"the user of {_SETTING} may not do that: make this user the owner of the database and its tables",
+    "read only": f"the database takes no writes: is it a standby? {_SETTING} must name the server that takes them",
+    "unmigrated": "the database lacks tables: run `orchestrator migrate` first",
+}
+_BY_STATE = {
+    **dict.fromkeys(("28P01", "28000"), "refused"),
+    **{"3D000": "missing", "42501": "rights", "25006": "read only", "42P01": "unmigrated"},
+}
+# Of a connection that was refused there is only a text. It may quote what the setting holds, so it is not repeated.
+_BY_TEXT = (
+    (re.compile(r"pg_hba\.conf"), "unlisted"),
+    (
+        re.compile(r"authentication failed|no password supplied|role .* does not exist|not permitted to log in"),
+        "refused",
+    ),
+    (re.compile(r"database .* does not exist"), "missing"),
+    (re.compile(r"permission denied for database"), "rights"),
+)
 _KNOWN = "create table if not exists migrations (name text primary key not null, applied_at timestamptz not null)"
 _Connection = psycopg.Connection[dict[str, Any]]
 _SETTINGS: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "connect_timeout": 5}
+# What the pool says of a failed connection may quote what the setting holds; what matters of it is raised.
+logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
 
 
 class _Session:
@@ -62,11 +98,15 @@ class _Session:
 
 
 class PostgresDriver:
-    """A PostgreSQL database. `connections`: how many this process uses at most."""
+    """A PostgreSQL database. `connections`: how many this process uses at most.
+
+    Raises ConfigurationError when `url` is none that PostgreSQL takes.
+    """
 
     commits_together = False
 
     def __init__(self, url: str, connections: int = 16) -> None:
+        _check(url)
         self._url = url
         self._is_alone = False
         self._refusal: OrchestratorError | None = None
@@ -130,6 +170,7 @@ class PostgresDriver:
 
     def migrate(self) -> list[str]:
         """See Driver.migrate; an advisory lock lets one process do it."""
+        self.open()
         with self._connection() as connection, connection.transaction():
             connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
             connection.execute(_KNOWN)
@@ -148,13 +189,11 @@ class PostgresDriver:
 
     def backup(self, target: Path) -> None:
         """Raises StoreUnavailable: a server is backed up by its own tool."""
-        raise StoreUnavailable("with PostgreSQL use pg_dump, and the versioning of the bucket or folder of documents")
+        raise StoreUnavailable("with PostgreSQL use pg_dump, and back the bucket or folder of documents up beside it")
 
     def restore(self, source: Path) -> None:
         """Raises StoreUnavailable: a server is restored by its own tool."""
-        raise StoreUnavailable(
-            "with PostgreSQL use pg_restore, and the versioning of the bucket or folder of documents"
-        )
+        raise StoreUnavailable("with PostgreSQL use pg_restore, then run `orchestrator restore --in-place`")
 
     def close(self) -> None:
         """See Driver.close."""
@@ -164,9 +203,10 @@ class PostgresDriver:
         """What each connection does before it is used."""
         try:
             if not self._is_alone:
-                if not _answer(connection, "select pg_try_advisory_lock_shared(%s)", _PRESENCE_LOCK):
-                    raise StoreUnavailable(BEING_COPIED)
-                check_open(_moves(connection))
+                with _translated():
+                    if not _answer(connection, "select pg_try_advisory_lock_shared(%s)", _PRESENCE_LOCK):
+                        raise StoreUnavailable(BEING_COPIED)
+                    check_open(_moves(connection))
         except OrchestratorError as error:
             self._refusal = error
             raise
@@ -251,11 +291,32 @@ def _translated() -> Iterator[None]:
         raise Duplicate("the row is already there") from error
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
         raise
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, psycopg.errors.UndefinedTable) as error:
-        raise StoreUnavailable(
-            f"the database could not be used ({type(error).__name__}): check that the server runs and "
-            "ORCHESTRATOR_DATABASE_URL names it"
-        ) from error
+    except _UNAVAILABLE as error:
+        raise StoreUnavailable(_words(error)) from error
+
+
+def _check(url: str) -> None:
+    """Raises ConfigurationError when PostgreSQL's own library cannot read `url`, which it would quote."""
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        problem = "it is no URL that PostgreSQL takes: check its options, and that no character needs a % code"
+        raise ConfigurationError(
+            [SettingFault(_SETTING, problem, "postgresql://user:password@host/database")]
+        ) from None
+
+
+def _words(error: Exception) -> str:
+    """What is wrong and what to do, without anything that the server or its library says."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    case = _BY_STATE.get(state or "")
+    if state is None:
+        case = next((case for text, case in _BY_TEXT if text.search(str(error))), None)
+    if case is not None:
+        return _SAID[case]
+    return (
+        f"the database could not be used ({type(error).__name__}): check that the server runs and {_SETTING} names it"
+    )
 
 
 def _answer(connection: _Connection, question: LiteralString, *values: object) -> Any:

@@ -93,15 +93,19 @@ select * from onboardings where state = :state and (created_at, id) < (:created_
 order by created_at desc, id desc limit :limit;
 
 -- name: found_by_id
--- Search: all with this id or merchantUserId or OSL userId.
-select * from onboardings where id = :q
-union select * from onboardings where merchant_user_id = :q
-union select * from onboardings where osl_user_id = :q
+-- Search: those with this id or merchantUserId or OSL userId, newest first from a cursor on, of one state or all.
+select * from (
+    select * from onboardings where id = :q
+    union select * from onboardings where merchant_user_id = :q
+    union select * from onboardings where osl_user_id = :q) found
+where (cast(:state as text) is null or state = :state) and (created_at, id) < (:created_at, :id)
 order by created_at desc, id desc limit :limit;
 
 -- name: found_by_email
--- Search: all with this keyed hash of an email.
-select * from onboardings where email_hash = :hash order by created_at desc, id desc limit :limit;
+-- Search: those with this keyed hash of an email, newest first from a cursor on, of one state or all.
+select * from onboardings where email_hash = :hash
+and (cast(:state as text) is null or state = :state) and (created_at, id) < (:created_at, :id)
+order by created_at desc, id desc limit :limit;
 
 -- name: counts
 -- How many onboardings are in each state.
@@ -318,6 +322,10 @@ update slots set free_at = :free_at, lane = :lane, holder = :holder
 where id = (select id from slots where free_at <= :now order by free_at limit 1 $skip_locked)
 returning id;
 
+-- name: mend_slots
+-- No slot is taken for so long: a clock was set back meanwhile.
+update slots set free_at = :now where free_at > :furthest;
+
 -- name: free_slot
 -- The answer was read: the slot is free one second later.
 update slots set free_at = :free_at where id = :id and holder = :holder;
@@ -438,6 +446,11 @@ delete from sessions where hash = :hash;
 -- name: remove_old_sessions
 -- Sessions that are over.
 delete from sessions where created_at < :created_before or seen_at < :seen_before;
+
+-- name: lock_login_failures
+-- Wrong tokens are forgotten now; whoever else counts them waits until this is committed.
+insert into chores (name, done_at) values ('login failures', :now)
+on conflict (name) do update set done_at = excluded.done_at;
 
 -- name: insert_login_failure
 -- A wrong token from an address.

@@ -14,6 +14,8 @@ from orchestrator.store.driver import Driver, Row, Session, first, tally
 
 POLL_SHARE = 0.2
 """Of OSL Pay's requests, what polls take at most while anything more urgent is due."""
+LONGEST_SLOT = 610_000
+"""Milliseconds that no slot is taken for: the longest deadline that may be set, and what is added to it."""
 MOST_COUNTED = 10_000
 """Due steps beyond so many are not counted: a longer backlog is none the better known for it."""
 _SMALLEST_SHARED_BUDGET = 5
@@ -171,11 +173,13 @@ class ScheduleStore:
         return self._driver.read(lambda session: _health(session, name))
 
     def beat(self, worker_id: str, now: int, forget_before: int) -> None:
-        """A worker is alive; those silent since `forget_before` are forgotten."""
+        """A worker is alive; those silent since `forget_before` are forgotten, and so are slots beyond all bounds."""
 
         def work(session: Session) -> None:
             session.run("beat", id=worker_id, now=now)
             session.run("forget_workers", before=forget_before)
+            here = session.now(now)
+            session.run("mend_slots", now=here, furthest=here + LONGEST_SLOT)
 
         self._driver.write(work)
 

@@ -15,6 +15,7 @@ LOOKED_THROUGH = 2_000
 _EARLIEST, _LATEST = (0, ""), (1 << 62, "~")
 _PLACE = {"came_at", "came_id"}
 Cursor = tuple[int, str]
+"""A time (ms), and the id of the row that has it."""
 
 
 @dataclass(frozen=True)

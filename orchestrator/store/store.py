@@ -100,11 +100,15 @@ class Store:
             found = self._rows("page_of_state", state=state, created_at=created_at, id=last_id, limit=limit)
         return [rows.onboarding(row) for row in found]
 
-    def search(self, text: str, email_hashes: Sequence[str], limit: int) -> list[Onboarding]:
-        """Onboardings whose id, merchantUserId, OSL userId or email is exactly this, newest first."""
-        found = {row["id"]: row for row in self._rows("found_by_id", q=text, limit=limit)}
+    def search(
+        self, text: str, email_hashes: Sequence[str], state: State | None, cursor: tuple[int, str] | None, limit: int
+    ) -> list[Onboarding]:
+        """Onboardings whose id, merchantUserId, OSL userId or email is exactly this, as `page` gives them."""
+        created_at, last_id = cursor or _FAR_FUTURE
+        asked = {"state": state, "created_at": created_at, "id": last_id, "limit": limit}
+        found = {row["id"]: row for row in self._rows("found_by_id", q=text, **asked)}
         for email_hash in email_hashes:
-            found |= {row["id"]: row for row in self._rows("found_by_email", hash=email_hash, limit=limit)}
+            found |= {row["id"]: row for row in self._rows("found_by_email", hash=email_hash, **asked)}
         records = [rows.onboarding(row) for row in found.values()]
         return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)[:limit]
 

@@ -40,7 +40,7 @@ class AuthorizationCancelSchema(Schema):
     userKey = fields.String(
         required=True,
         validate=validate.Length(1, LONGEST_USER_KEY),
-        metadata={"pattern": r"^[^\x00-\x1f\x7f]+$"},
+        metadata={"description": "No control characters.", "pattern": r"^[^\x00-\x1f\x7f]+$"},
     )
 
 
@@ -51,7 +51,7 @@ class OnboardingQuerySchema(Schema):
         validate=validate.OneOf([*(state.value for state in State), ""]),
         metadata={"description": "Only those in it. Empty: all."},
     )
-    q = fields.String(metadata={"description": "Exactly an id, merchantUserId, email or OSL userId: a single page."})
+    q = fields.String(metadata={"description": "Exactly an id, merchantUserId, email or OSL userId."})
     cursor = fields.String(metadata={"description": "The `nextCursor` of the page before."})
     limit = fields.Integer(validate=validate.Range(1, 200), metadata={"default": 50, "description": "How many."})
 

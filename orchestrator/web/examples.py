@@ -1,4 +1,4 @@
-"""Examples for the API's description, by component. Data only; a test holds them to their schemas."""
+"""Examples for the API's description, by component, status or type. Tests hold them to what is served."""
 
 from __future__ import annotations
 
@@ -112,21 +112,42 @@ EXAMPLES: Mapping[str, Any] = {
         "status": "ok",
         "warnings": ["no worker is running: start `orchestrator serve` or `orchestrator worker`"],
     },
-    "Notification": {
-        "type": "onboarding.approved",
-        "timestamp": "2026-11-22T10:00:20.814Z",
-        "data": {
-            "id": "onb_w816i1unyVQzRNER6NJWBS",
-            "merchantUserId": "u-1",
-            "state": "approved",
-            "previousState": "awaiting_callback",
-            "round": 1,
-            "reason": None,
-            "oslUserId": "9001",
-        },
-    },
 }
 """By component of a body."""
+
+
+def _told(
+    kind: str, state: str, before: str, osl_user_id: str | None = None, *, number: int = 1, reason: str | None = None
+) -> dict[str, Any]:
+    data = {"id": "onb_w816i1unyVQzRNER6NJWBS", "merchantUserId": "u-1", "state": state, "previousState": before}
+    return {
+        "type": kind,
+        "timestamp": "2026-11-22T10:00:20.814Z",
+        "data": {**data, "round": number, "reason": reason, "oslUserId": osl_user_id},
+    }
+
+
+TOLD_EXAMPLES: Mapping[str, Any] = {
+    told["type"]: told
+    for told in (
+        _told("onboarding.submitted", "uploading", "collecting"),
+        _told(
+            "onboarding.resubmission_required",
+            "collecting",
+            "awaiting_callback",
+            "9001",
+            number=2,
+            reason="The photo is too dark.",
+        ),
+        _told("onboarding.in_review", "in_review", "awaiting_callback", "9001"),
+        _told("onboarding.approved", "approved", "awaiting_callback", "9001"),
+        _told("onboarding.rejected", "rejected", "awaiting_callback", "9001", reason="The document is not genuine."),
+        _told("onboarding.needs_attention", "needs_attention", "sharing"),
+        _told("onboarding.cancelled", "cancelled", "collecting"),
+        _told("onboarding.expired", "expired", "collecting"),
+    )
+}
+"""By type of a notification."""
 
 ERROR_EXAMPLES: Mapping[int, Mapping[str, Any]] = {
     400: {"detail": "`data` must have the texts `userId` and `kycStatus`"},

@@ -2,46 +2,49 @@
 
 gunicorn's `gthread` reads head and body in the thread that answers, with no deadline for the body: as many
 slow senders as there are threads stop the service. Here the worker's own loop gathers head and body of every
-connection without blocking, refuses what is too large or too slow, and hands over what is complete; the
-threads never read from a socket. A connection that ends lingers in the loop too, not in a thread.
+connection without blocking, refuses what is too large or too slow, and hands over what is complete, once the client
+has read its last answer. Threads never read from a socket. A connection that ends lingers in the loop too.
 
 Of large bodies few are in threads at once. Requests that begin as the application's `together` (a pattern of bytes)
 says are answered in turns by one thread (`lanes`); their answers have to fit into the send buffer.
 
 Memory: besides heads (32 KB) and small bodies (64 KB) the bodies in memory are held to `memory_budget`.
 Beyond it large ones are not read on, but for the oldest, so that some always finish; those that merely drip
-are dismissed. What counts is what has arrived, not what was declared: a declaration costs its sender nothing.
-
-TLS and HTTP/2 are not spoken here: a proxy in front ends them.
+are dismissed. What counts is what has arrived, not what was declared. TLS and HTTP/2 are left to a proxy in front.
 """
 
 from __future__ import annotations
 
 import errno
 import gc
-import resource
 import selectors
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from typing import Any, ClassVar
 
-from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from orchestrator.web.access_log import discreet
-from orchestrator.web.gathering import READ_SIZE, AnswerSocket, Gathering, check_settings, refusal_of
+from orchestrator.web.gathering import (
+    READ_SIZE,
+    AnswerSocket,
+    GatheredParser,
+    Gathering,
+    allow_open_files,
+    check_settings,
+    refusal_of,
+)
 from orchestrator.web.lanes import Done, LargeLane, TogetherLane
 from orchestrator.web.request_head import BODY_LIMITS, DEFAULT_BODY_LIMIT, BodyLimits, Head, Refusal, asks_for_page
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _ACCEPT_AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EINTR})
 _ACCEPT_FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_SPARE_FILES = 512
-"""File descriptors beyond the connections: databases, documents, calls to providers."""
 
 
 class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -87,11 +90,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def init_process(self) -> None:
         """Makes room for the connections before the loop starts, and keeps credentials out of the access log."""
         self.log.access = discreet(self.log.access)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = self.worker_connections + _SPARE_FILES
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+        allow_open_files(self.worker_connections)
         super().init_process()
 
     # The loop ----------------------------------------------------------------------------------
@@ -185,10 +184,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         self._count_refused(refusal.status)
         if refusal.status == 500:
             self.log.error("Error handling a request", exc_info=exc)
-        try:
+        with suppress(OSError):
             client.sendall(refusal.answer(formatdate(usegmt=True)))
-        except OSError:
-            self.log.debug("The client left before it was told of an error.")
 
     # One connection ----------------------------------------------------------------------------
 
@@ -232,8 +229,10 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
             return
         if head is None or gathering.closed:
             return
-        if gathering.missing <= 0:
+        if gathering.missing <= 0 and gathering.sock.is_taken:
             self._hand_over(gathering, head)
+        elif gathering.missing <= 0:
+            self._unwatch(gathering)  # until it has read its last answer: `_sweep` looks
         elif self._held >= self.memory_budget and gathering in self._large:
             self._pause(gathering)
 
@@ -254,8 +253,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         """The request is complete: a thread answers it, reading from memory."""
         self._forget(gathering)
         conn = gathering.conn
-        conn.parser = RequestParser(self.cfg, (), conn.client)
-        conn.parser.unreader = gathering.detach(head)
+        conn.parser = GatheredParser(self.cfg, conn.client, gathering.detach(head))
         conn.initialized = conn.data_ready = True  # `handle` need not wait, nor make a parser over the socket
         together = getattr(self.wsgi, "together", None)
         if head.length > self.small_body:
@@ -344,6 +342,8 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
                 self._drop(gathering)  # nothing was asked: an answer could only be mistaken for one
             else:
                 self._refuse(gathering, Refusal(408, "The request did not arrive in time."))
+        for gathering in [each for each in self._gatherings if each.missing <= 0 and not each.lingering]:
+            self._advance(gathering)
         if self.nr_conns >= self.worker_connections:
             self._make_room(now, max(1, self.worker_connections // 4))
         if any(each.paused for each in self._large):

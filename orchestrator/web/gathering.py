@@ -7,12 +7,16 @@ write to for a limited time (`AnswerSocket`): neither a sender nor a reader can 
 from __future__ import annotations
 
 import errno
+import fcntl
+import resource
 import socket
+import termios
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from gunicorn.http import errors
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import Unreader
 
 from orchestrator.web.request_head import BodyLimits, Head, Refusal, find_head, read_head
@@ -31,6 +35,8 @@ HEAD_PACE_SECONDS = 1.0
 """A head is slow when it is not complete after so long: it fits into a few packets."""
 
 _PIECE = 64 * 1024
+_SPARE_FILES = 512
+"""File descriptors beyond the connections: databases, documents, calls to providers."""
 
 
 _FAULTS: tuple[tuple[type[Exception], int, str], ...] = (
@@ -58,12 +64,28 @@ def check_settings(cfg: Any) -> None:
         raise RuntimeError("GatheringWorker needs gunicorn's strict reading of header fields.")
 
 
+def allow_open_files(connections: int) -> None:
+    """Let this process hold so many connections and some files more, as far as it may."""
+    wanted = connections + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        ceiling = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+
+
 class AnswerSocket(socket.socket):
     """The client's socket. A thread waits for a limited time for it to take one answer, or not at all."""
 
     _left = 0.0
     _tell: Callable[[], None] | None = None
     _kept: bytearray | None = None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the client has all that was sent to it; one that does not read gets no more answers."""
+        unsent = bytearray(4)
+        fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, unsent)
+        return not any(unsent)
 
     def renew(self, seconds: float, tell: Callable[[], None] | None = None) -> None:
         """A new answer is awaited, that may take `seconds` in all to be taken; `tell` is called when it begins."""
@@ -126,6 +148,18 @@ class GatheredUnreader(Unreader):  # type: ignore[misc]  # gunicorn has no types
     def is_drained(self) -> bool:
         """Whether all that was gathered has been read and used."""
         return not self._head and self._at == self._end and not self.buf.getvalue()
+
+
+class GatheredParser(RequestParser):  # type: ignore[misc]  # gunicorn has no types
+    """Reads one gathered request."""
+
+    def __init__(self, cfg: Any, client: Any, unreader: GatheredUnreader) -> None:
+        super().__init__(cfg, (), client)
+        self.unreader = unreader
+
+    def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
+        """What the application did not read lies in memory: however much it is, the connection can be used again."""
+        return bool(super().finish_body())
 
 
 class Gathering:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from orchestrator.errors import Conflict, InvalidInput, NotFound
 from orchestrator.machine import State
 from orchestrator.onboarding import listing, look, operate
 from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.cursor import read
 from orchestrator.onboarding.outlook import WAITS, due_words, waits_for
 from orchestrator.records import Onboarding, Verdict
 from orchestrator.web import words
@@ -51,6 +53,7 @@ def onboardings() -> ResponseReturnValue:
         rows=rows,
         asked=asked,
         kept={name: value for name, value in asked.items() if value},
+        here=list_query(),
         cursor=cursor,
         following=following,
         states=look.counts(context),
@@ -81,10 +84,28 @@ def act_on_several() -> ResponseReturnValue:
     if name not in _VERBS:
         raise InvalidInput("the form is not valid", {"action": [f"must be one of {', '.join(_VERBS)}"]})
     ids = list(dict.fromkeys(request.form.getlist("id")))
-    if not 1 <= len(ids) <= ROWS:
-        raise InvalidInput(f"select 1 to {ROWS} onboardings first", {"id": [f"must be 1 to {ROWS} ids"]})
+    if not ids:
+        back = ("Back to the list", url_for("listing.onboardings", **list_query()))
+        detail = f"Tick one or more onboardings in the list, then press “{words.label(name)}”."
+        return render_template("message.html", title="Nothing selected", detail=detail, back=back), 422
+    if len(ids) > ROWS:
+        raise InvalidInput(f"select 1 to {ROWS} onboardings", {"id": [f"must be 1 to {ROWS} ids"]})
     outcomes = [_act(name, onboarding_id) for onboarding_id in ids]
-    return render_template("several.html", name=name, outcomes=outcomes, words=words)
+    return render_template("several.html", name=name, outcomes=outcomes, here=list_query(), words=words)
+
+
+def list_query() -> dict[str, Any]:
+    """The list that this request's page was reached from, or is: its filters and page; {} for all, or none valid."""
+    if "list_query" not in g:
+        kept = {name: request.args.get(name, "").strip() for name in (*_FILTERS, "cursor")}
+        g.list_query = {name: value for name, value in kept.items() if value}
+        try:
+            _asked()
+            if kept["cursor"]:
+                read(kept["cursor"], "onb_", "cbk_")
+        except InvalidInput:
+            g.list_query = {}
+    return cast(dict[str, Any], g.list_query)
 
 
 def _act(name: str, onboarding_id: str) -> Outcome:

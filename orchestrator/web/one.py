@@ -15,6 +15,7 @@ from orchestrator.onboarding.profile import PAGE_FIELDS
 from orchestrator.records import DeliveryStatus, Onboarding
 from orchestrator.web import words
 from orchestrator.web.auth import service
+from orchestrator.web.listing import list_query
 from orchestrator.web.live import live_page
 from orchestrator.web.session import require_page_role
 from orchestrator.web.timeline import timeline
@@ -25,6 +26,14 @@ _EVENTS = {
     "resubmission": Event.RESUBMISSION_ASKED,
     "cancel": Event.CANCEL_ASKED,
 }
+
+
+@blueprint.url_defaults
+def _from_the_same_list(endpoint: str, values: dict[str, Any]) -> None:
+    """Every link to the page of one carries the list that it was reached from, so that one finds the way back."""
+    del endpoint
+    for name, value in list_query().items():
+        values.setdefault(name, value)
 
 
 @blueprint.get("/status/onboardings/<onboarding_id>")
@@ -60,6 +69,7 @@ def _values(onboarding_id: str) -> dict[str, Any]:
         "deliveries": around.deliveries,
         "finished": (DeliveryStatus.DELIVERED, DeliveryStatus.FAILED) if operator else (),
         "providers": PROVIDERS,
+        "here": list_query(),
         "now": now,
     }
 

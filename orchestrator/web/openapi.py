@@ -17,7 +17,7 @@ from orchestrator.onboarding.access import ROLES
 from orchestrator.onboarding.profile import DOCUMENT_KINDS, PRINTABLE, ProfileRules
 from orchestrator.web import asked, schemas
 from orchestrator.web.described import BEARER, JSON, SIGNUP_SIGNATURE, Answer, Described
-from orchestrator.web.examples import ERROR_EXAMPLES, EXAMPLES
+from orchestrator.web.examples import ERROR_EXAMPLES, EXAMPLES, TOLD_EXAMPLES
 
 PROBLEM = "application/problem+json"
 ANYWHERE = (400, 408, 411, 413, 414, 417, 431, 500, 503)
@@ -42,9 +42,14 @@ ERRORS: Mapping[int, tuple[str, str]] = {
 }
 """Status → the component that its body is, and what it means."""
 _SHAPES: tuple[type[Schema], ...] = (
+    schemas.DocumentSchema,
+    schemas.LastErrorSchema,
     schemas.OnboardingSchema,
+    schemas.ListedOnboardingSchema,
     schemas.OnboardingsSchema,
+    schemas.TransitionSchema,
     schemas.TransitionsSchema,
+    schemas.CallbackSchema,
     schemas.CallbacksSchema,
     schemas.DeliverySchema,
     schemas.DeliveriesSchema,
@@ -58,12 +63,14 @@ _SHAPES: tuple[type[Schema], ...] = (
     asked.ReceivedSchema,
     asked.HealthSchema,
     asked.ReadinessSchema,
+    asked.NotificationDataSchema,
     asked.NotificationSchema,
 )
+"""What is a part of another one stands before it, or it would be added without its description."""
 _QUERIES: Mapping[str, type[Schema]] = {"OnboardingQuery": asked.OnboardingQuerySchema}
 _TAGS = {
     "api": ("API", "For the merchant's systems and for operators."),
-    "hooks": ("Signup", "Called by the merchant's backend."),
+    "hooks": ("Signup hook", "Called by the merchant's backend."),
     "callbacks": ("OSL Pay's webhooks", "Called by OSL Pay."),
     "watch": ("Watching", "For those who keep the service running."),
     "metrics": ("Watching", "For those who keep the service running."),
@@ -136,15 +143,13 @@ def path_of(rule: Rule) -> str:
 
 def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
     for shape in _SHAPES:
-        name = shape.__name__.removesuffix("Schema")
-        if name not in spec.components.schemas:
-            spec.components.schema(name, {"description": shape.__doc__}, schema=shape)
+        spec.components.schema(shape.__name__.removesuffix("Schema"), {"description": shape.__doc__}, schema=shape)
     spec.components.schema("Profile", {"description": "Whatever is known of the user."}, schema=rules.schema)
     members = spec.components.schemas["Profile"]["properties"]
     email = {"type": "string", "format": "email", "maxLength": 254}
     patch = {name: {"anyOf": [member, {"type": "null"}]} for name, member in members.items()}
     own = {
-        "ProfilePatch": _object({**patch, "email": email}, says="A merge patch (RFC 7396): null removes."),
+        "ProfilePatch": _object({**patch, "email": email}, says="A merge patch (RFC 7396) of `Profile`: null removes."),
         "Signup": _object(
             {"merchantUserId": _text(128), "email": email, "profile": _ref("Profile")},
             "merchantUserId",
@@ -156,7 +161,7 @@ def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
         "BtseAuthorization": {"type": "object", "description": "As BTSE Pay gave it."},
         "Metrics": {"type": "string", "description": "Lines of figures."},
         "OpenApi": {"type": "object", "required": ["openapi", "info", "paths"], "description": "This document."},
-        "File": {"type": "string", "format": "binary"},
+        "File": {"type": "string", "format": "binary", "description": "A jpg, png or pdf."},
         "FileForm": _object({"file": _ref("File")}, "file", says="The file as a part of a form."),
     }
     for name, component in own.items():
@@ -184,7 +189,7 @@ def _ref(name: str) -> dict[str, str]:
 def _event(kind: str, data: str) -> dict[str, Any]:
     """An event of the one type that concerns us, or of any other, which changes nothing."""
     word = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": PRINTABLE}
-    members = {"type": word, "data": {"type": "object"}}
+    members = {"type": word, "data": {"type": "object", "description": f"`{data}` if the type is `{kind}`."}}
     ours = {"properties": {"type": {"const": kind}, "data": _ref(data)}}
     other = {"properties": {"type": {"not": {"const": kind}}}}
     says = f"`{kind}`; another type changes nothing."
@@ -266,12 +271,11 @@ def _webhooks() -> dict[str, Any]:
 
 
 def _notification(kind: str, says: str) -> dict[str, Any]:
-    example = {**EXAMPLES["Notification"], "type": kind}
     shape = {"allOf": [_ref("Notification"), {"properties": {"type": {"const": kind}}}]}
     return {
         "summary": says.rstrip("."),
         "security": [{scheme: [] for scheme in SIGNUP_SIGNATURE}],
-        "requestBody": {"required": True, "content": {JSON: {"schema": shape, "example": example}}},
+        "requestBody": {"required": True, "content": {JSON: {"schema": shape, "example": TOLD_EXAMPLES[kind]}}},
         "responses": {
             "2XX": {"description": "Taken; it is not sent again."},
             "default": {"description": "Sent again later, under the same `webhook-id`."},

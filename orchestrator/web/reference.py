@@ -10,6 +10,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, render_template
 from markupsafe import Markup, escape
 
+from orchestrator.onboarding.profile import PRINTABLE
 from orchestrator.web.auth import open_to
 from orchestrator.web.described import BEARER, JSON, Answer, described
 
@@ -60,10 +61,20 @@ def _operations(spec: Mapping[str, Any]) -> Iterator[Operation]:
             yield Operation(method.upper(), path, said)
 
 
+def members(shape: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The members of a shape. The component that one may be by an alternative of the shape is one of its own too."""
+    alternatives = [part.get("properties", {}) for part in shape.get("anyOf", ())]
+    found = {}
+    for name, member in shape["properties"].items():
+        components = [its[name] for its in alternatives if "$ref" in its.get(name, {})]
+        found[name] = {**member, "anyOf": [*components, member]} if components else member
+    return found
+
+
 def shape_name(shape: Mapping[str, Any]) -> str:
-    """What a member is, in a few words: the name of a component, a list of them, or its type."""
+    """What a member is, in a few words: a component, between backticks; a list of them; or its type."""
     if "$ref" in shape:
-        return str(shape["$ref"]).rpartition("/")[2]
+        return f"`{shape['$ref'].rpartition('/')[2]}`"
     if "items" in shape:
         return f"list of {shape_name(shape['items'])}"
     if "anyOf" in shape:
@@ -73,10 +84,10 @@ def shape_name(shape: Mapping[str, Any]) -> str:
 
 
 def shape_limits(shape: Mapping[str, Any]) -> str:
-    """What a member may hold beyond its type."""
+    """What a member may hold beyond its type; code is between backticks. That texts are printable is said elsewhere."""
     said = []
     if "enum" in shape:
-        said.append(", ".join("null" if word is None else str(word) for word in shape["enum"]))
+        said.append(", ".join({None: "null", "": "or empty"}.get(word, str(word)) for word in shape["enum"]))
     if "const" in shape:
         said.append(str(shape["const"]))
     if "format" in shape:
@@ -85,23 +96,36 @@ def shape_limits(shape: Mapping[str, Any]) -> str:
         said.append(f"{shape.get('minLength', 0)} to {shape.get('maxLength', 'any')} characters")
     if "minimum" in shape or "maximum" in shape:
         said.append(f"{shape.get('minimum', '')} to {shape.get('maximum', 'any number')}".strip())
+    if shape.get("pattern", PRINTABLE) != PRINTABLE:
+        said.append(f"pattern `{shape['pattern']}`")
     return "; ".join(said)
 
 
 def coded(text: str) -> Markup:
     """Text in which what stands between backticks is code."""
+    return _marked(text, Markup("<code>{}</code>"))
+
+
+def linked(shape: Mapping[str, Any]) -> Markup:
+    """What a member is, with links to where the page has the components."""
+    return _marked(shape_name(shape), Markup('<a href="#{0}">{0}</a>'))
+
+
+def _marked(text: str, form: Markup) -> Markup:
+    """Text in which `form` is made of what stands between backticks."""
     parts = [escape(part) for part in text.split("`")]
-    return Markup().join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+    return Markup().join(form.format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
-def callers(operation: Operation) -> str:
-    """Who may call, in words."""
-    schemes = operation.said["security"]
-    roles = [role for scheme in schemes for role in scheme.get(BEARER, [])]
+def callers(operation: Operation, schemes: Mapping[str, Any]) -> str:
+    """Who may call, in words. `schemes`: what the credentials are, by their names in the description."""
+    needed = operation.said["security"]
+    roles = [role for scheme in needed for role in scheme.get(BEARER, [])]
     if roles:
         return f"a token of the role {' or '.join(roles)}"
-    return f"who signs: {', '.join(schemes[0])}" if schemes else "anyone"
+    headers = [f"`{schemes[name]['name']}`" for scheme in needed for name in scheme]
+    return f"whoever signs, in the headers {', '.join(headers)}" if headers else "anyone"
 
 
-for _filter in (shape_name, shape_limits, coded, callers):
+for _filter in (members, shape_limits, coded, linked, callers):
     blueprint.add_app_template_filter(_filter)

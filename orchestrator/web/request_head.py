@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -47,20 +47,25 @@ _TITLES = {
 }
 REFUSED_WITH = tuple(_TITLES)
 """The statuses that a refusal may have."""
-_ADVICE = {
-    408: ("That took too long", "Check your connection, go back, and send one file at a time."),
+_ADVICE: Mapping[int, tuple[tuple[str, str], tuple[str, str]]] = {
+    408: (
+        ("That took too long", "Check your connection, then go back and try again."),
+        ("傳送時間過長", "請檢查網路連線，然後返回再試一次。"),
+    ),
     413: (
-        "That was too much at once",
-        "Your files together are too large to be sent at once. Go back, choose one file, save, then choose the next.",
+        ("That file is too large", "Go back and choose a smaller file, at most 5 MB."),
+        ("檔案過大", "請返回並選擇較小的檔案，最大 5 MB。"),
     ),
 }
-"""For people: a heading and what to do."""
+"""For people: a heading and what to do, in English and in Chinese: nobody has asked here yet which one they read."""
+_OTHER_ADVICE = (("That did not work", "Go back and try again."), ("未能完成操作", "請返回再試一次。"))
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{heading}</title><link rel="stylesheet" href="/static/style.css"></head>
+<title>{heading} – {heading_zh}</title><link rel="stylesheet" href="/static/style.css"></head>
 <body class="narrow"><main class="inner">
 <section class="card lone"><h1>{heading}</h1><p>{advice}</p></section>
+<section class="card lone" lang="zh-Hant-TW"><h2>{heading_zh}</h2><p>{advice_zh}</p></section>
 </main></body>
 </html>
 """
@@ -95,8 +100,8 @@ class Refusal(Exception):
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
     def _page(self) -> bytes:
-        heading, advice = _ADVICE.get(self.status, ("That request made no sense here", "Go back and try again."))
-        return _PAGE.format(heading=heading, advice=advice).encode()
+        (heading, advice), (heading_zh, advice_zh) = _ADVICE.get(self.status, _OTHER_ADVICE)
+        return _PAGE.format(heading=heading, advice=advice, heading_zh=heading_zh, advice_zh=advice_zh).encode()
 
 
 @dataclass(frozen=True)

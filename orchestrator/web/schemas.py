@@ -85,7 +85,12 @@ class ListedOnboardingSchema(Schema):
     reason = _text("What the user should hear.", null=True)
     attempts = _count("How often the present step failed in a row.")
     nextAttemptAt = _time("When the worker does something next.", null=True)
-    lastError = fields.Nested(LastErrorSchema, required=True, allow_none=True)
+    lastError = fields.Nested(
+        LastErrorSchema,
+        required=True,
+        allow_none=True,
+        metadata={"description": "What stands in the way. For operators; null for others."},
+    )
     createdAt = _time("The signup.")
     updatedAt = _time("The last transition.")
 

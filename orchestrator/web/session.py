@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from orchestrator.errors import Forbidden, TooManyAttempts, Unauthenticated
 from orchestrator.onboarding import access
+from orchestrator.web.address import client_address
 from orchestrator.web.auth import open_to, service
 
 blueprint = Blueprint("session", __name__)
@@ -46,7 +47,7 @@ def sign_in() -> ResponseReturnValue:
     context = service()
     onwards = _local_path(request.form.get("next", ""))
     try:
-        secret, _ = access.sign_in(context, request.form.get("token", ""), request.remote_addr or "")
+        secret, _ = access.sign_in(context, request.form.get("token", ""), client_address())
     except TooManyAttempts as error:
         answer = _login_page(onwards, str(error), 429)
         answer.headers["Retry-After"] = str(error.retry_after)

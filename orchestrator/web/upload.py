@@ -16,6 +16,7 @@ from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT, PAGE_FIELDS
 from orchestrator.records import Onboarding
 from orchestrator.web import upload_form as form
+from orchestrator.web.address import client_address
 from orchestrator.web.auth import open_to, service
 from orchestrator.web.schemas import iso
 from orchestrator.web.session import check_origin
@@ -91,20 +92,21 @@ def _next(context: Context, row: Onboarding, at: str) -> str:
 
 def _keep_details(context: Context, onboarding_id: str) -> Errors:
     """Merge the answers that are not empty into the profile, without those that are refused."""
+    asked = {question.name: question for step in form.detail_steps(context) for question in step.asked}
     given = {name: text for name in PAGE_FIELDS if (text := " ".join(request.form.get(name, "").split()))}
-    defaults = {"deviceId": _device(context)} | ({"ip": request.remote_addr} if request.remote_addr else {})
+    errors = {name: words for name, text in given.items() if (words := asked[name].refusal(text))}
+    address = client_address()
+    defaults = {"deviceId": _device(context)} | ({"ip": address} if address else {})
 
     def edit(values: Mapping[str, str]) -> None:
         collect.edit(context, onboarding_id, values, ACTOR, allowed=PAGE_FIELDS, defaults=defaults)
 
     try:
-        edit(given)
+        edit({name: text for name, text in given.items() if name not in errors})
     except InvalidInput as error:
-        refused = {path.removeprefix("profile.") for path in error.errors}
-        edit({name: text for name, text in given.items() if name not in refused})
-        fixes = {asked.name: asked.fix for step in form.detail_steps(context) for asked in step.asked}
-        return {f"profile.{name}": fixes[name] for name in refused}
-    return {}
+        errors |= {name: asked[name].fix for path in error.errors if (name := path.removeprefix("profile."))}
+        edit({name: text for name, text in given.items() if name not in errors})
+    return {f"profile.{name}": words for name, words in errors.items()}
 
 
 def _keep_file(context: Context, onboarding_id: str, kind: str) -> Errors:
@@ -152,6 +154,8 @@ def _page(
         "errors": errors or {},
         "labels": {path: words for step in steps for path, words in step.labels().items()},
         "again": row.round > 1,
+        "was_here": at == form.START and any(moment.actor == ACTOR for moment in look.transitions(context, row)),
+        "have": [step for step in steps if step.is_begun(view) and not step.lacks(view)],
         "shows": shows(row),
         "at": at,
         "position": screens.index(at),

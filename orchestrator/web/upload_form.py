@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 
-from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.context import DAY, Context
 from orchestrator.onboarding.look import View
 from orchestrator.onboarding.profile import BTSE_FIELDS, CHOICES, LARGEST_DOCUMENT, OSL_FIELDS, PHONE_NUMBER
 from orchestrator.web.language import countries
@@ -22,7 +23,10 @@ START, CHECK = "start", "check"
 
 @dataclass(frozen=True)
 class Question:
-    """One detail asked for. `control`: text, date, tel, select or cards; `options`: value → words, where chosen."""
+    """One detail asked for. `control`: text, date, tel, select or cards; `options`: value → words, where chosen.
+
+    `earliest`, `latest`: the days between which a date must be, both included; `out_of_time`: what to do about another.
+    """
 
     name: str
     label: str
@@ -31,6 +35,9 @@ class Question:
     autocomplete: str = "off"
     options: Mapping[str, str] = field(default_factory=dict)
     longest: int = 128
+    earliest: str = ""
+    latest: str = ""
+    out_of_time: str = ""
 
     @property
     def is_needed(self) -> bool:
@@ -52,6 +59,12 @@ class Question:
         if self.control in ("select", "cards"):
             return _("Choose one from the list.")
         return _("Use ordinary letters, digits and signs, at most %(longest)d of them.", longest=self.longest)
+
+    def refusal(self, text: str) -> str:
+        """What to do about a day that is too early or too late; "" for whatever else is answered."""
+        is_too_early = bool(self.earliest) and text < self.earliest
+        is_too_late = bool(self.latest) and text > self.latest
+        return self.out_of_time if (is_too_early or is_too_late) and _is_day(text) else ""
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,8 @@ def detail_steps(context: Context) -> tuple[Step, ...]:
     """The screens with questions."""
     nations = countries()
     osl = context.dialects.osl
+    # Where the user is, it may be the day before or after that of UTC.
+    today, yesterday = _day(context.now_ms()), _day(context.now_ms() - DAY)
     types = {"ID_CARD": _("Identity card"), "PASSPORT": _("Passport"), "DRIVERS": _("Driving licence")}
     genders = {"M": _("Male"), "F": _("Female")}
     return (
@@ -186,7 +201,14 @@ def detail_steps(context: Context) -> tuple[Step, ...]:
             (
                 Question("nationality", _("Nationality"), "select", options=nations),
                 Question("residentialCountry", _("Country or region where you live"), "select", options=nations),
-                Question("dob", _("Date of birth"), "date", autocomplete="bday"),
+                Question(
+                    "dob",
+                    _("Date of birth"),
+                    "date",
+                    autocomplete="bday",
+                    latest=today,
+                    out_of_time=_("This day has not come yet. Enter the day on which you were born."),
+                ),
                 Question(
                     "gender", _("Gender"), "select", options={word: genders.get(word, word) for word in osl.genders}
                 ),
@@ -200,12 +222,32 @@ def detail_steps(context: Context) -> tuple[Step, ...]:
             (
                 Question("idNumber", _("Document number"), hint=_("Exactly as printed on the document")),
                 Question("idCountry", _("Issued by"), "select", options=nations),
-                Question("idExpiry", _("Valid until"), "date"),
+                Question(
+                    "idExpiry",
+                    _("Valid until"),
+                    "date",
+                    earliest=yesterday,
+                    out_of_time=_(
+                        "By this date your document has expired. Check the date, or use a document that is still valid."
+                    ),
+                ),
             ),
         ),
         _address(),
         Step("questions", _("A few questions"), _("These belong to the check."), _choices(context)),
     )
+
+
+def _day(moment: int) -> str:
+    """The day in UTC of a moment in unix ms."""
+    return datetime.fromtimestamp(moment / 1000, UTC).date().isoformat()
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _name() -> Step:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from orchestrator.errors import Conflict, InvalidInput
-from orchestrator.machine import State
+from orchestrator.machine import Event, State
 from orchestrator.records import DeliveryStatus, Verdict
 from orchestrator.web.schemas import iso
 
@@ -59,6 +59,25 @@ VERDICTS = {
     Verdict.UNADDRESSED: "Came without the onboarding’s token; OSL Pay is asked instead.",
     Verdict.ORPHAN: "Matches no onboarding.",
 }
+
+AGES = {
+    "1h": "Within an hour",
+    "1d": "Within a day",
+    "7d": "Within 7 days",
+    "30d": "Within 30 days",
+    "over-1h": "Over an hour",
+    "over-1d": "Over a day",
+    "over-7d": "Over 7 days",
+    "over-30d": "Over 30 days",
+}
+"""How long ago a list's onboardings began or changed."""
+
+MOVES = {
+    Event.CANCEL_ASKED: "the merchant or an operator cancels",
+    Event.ERASED: "everything personal is erased on request",
+    Event.ANSWERED_PASS: "OSL Pay is asked and says that the user passed",
+}
+"""What leads from many states to one, as a part of a sentence."""
 
 DONE = {
     "retry": "It goes on where it stopped.",

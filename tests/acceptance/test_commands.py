@@ -90,6 +90,65 @@ def test_serve_starts_again_what_is_killed(bare: Installation) -> None:
     assert serving.poll() is None
 
 
+def test_a_reload_with_faulty_files_is_refused_and_everything_goes_on(bare: Installation) -> None:
+    providers, dotenv = bare.folder / "providers.toml", bare.folder / ".env"
+    providers.write_text("")
+    bare.environ["ORCHESTRATOR_PROVIDERS_FILE"] = str(providers)
+    serving = serve(bare)
+    before = descendants(serving.pid)
+
+    def reload() -> None:
+        refused = bare.log("serve").count("reload_refused")
+        serving.send_signal(signal.SIGUSR1)
+        until(lambda: bare.log("serve").count("reload_refused") > refused)
+        assert serving.poll() is None
+        assert descendants(serving.pid) == before, "nobody was ended or started"
+
+    providers.write_text('[osl]\npath_shair = "/x"\n')
+    reload()
+    assert "ORCHESTRATOR_PROVIDERS_FILE: " in bare.log("serve")
+    assert "osl.path_shair is not a key of dialects.toml" in bare.log("serve")
+    providers.write_text("")
+    dotenv.write_bytes(b"OSL_APP_ID=\xff")
+    reload()
+    assert ".env: it is no text in UTF-8" in bare.log("serve")
+    assert "Traceback" not in bare.log("serve")
+    assert bare.get("/healthz").status_code == 200
+    for words in (["migrate"], ["copy", "--to", "sqlite:///other.db"], ["sandbox"], ["doctor"]):
+        done = bare.command(*words, expect=1 if words == ["doctor"] else 2)
+        assert ".env: it is no text in UTF-8" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("playing", [False, True], ids=["while it starts", "while it plays"])
+def test_ctrl_c_stops_the_demo_without_more_words(tmp_path: Path, playing: bool) -> None:
+    said = tmp_path / "said"
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "demo"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1"},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: "sharing" in said.read_text() if playing else len(descendants(process.pid)) >= 2, 60)
+        before = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(40) == 1
+    finally:
+        process.kill()
+        process.wait()
+    lines = said.read_text().splitlines()
+    assert lines[-1] == "stopped"
+    assert "Traceback" not in said.read_text()
+    assert not any(line.startswith(("After", "  NOT", "Viewer")) for line in lines)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
 def test_worker_and_gunicorn_run_apart_and_end_cleanly(bare: Installation) -> None:
     bare.command("migrate")
     bare.start_sandbox()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServ
     postgres_server.execute("create database orchestrator owner orchestrator")
     url = composed.folder / "secrets" / "database-url"
     url.write_text(url.read_text().replace("@database/", f"@127.0.0.1:{postgres_server.port}/"))
+    # The compose file's limit is the container engine's: what starts here could leave core dumps.
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
         assert composed.start("migrate").wait(60) == 0, (composed.folder / "migrate.log").read_text()
         composed.start("web")
@@ -125,6 +130,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServ
             process.wait(30)
         postgres_server.execute("drop database orchestrator with (force)")
         postgres_server.execute("drop role orchestrator")
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +182,22 @@ def test_what_the_compose_file_runs_is_ready_and_its_health_checks_say_so(site: 
     assert requests.get(f"http://127.0.0.1:{site.port}/healthz", timeout=20).status_code == 200
 
 
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    """Their ids."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_no_process_that_serves_or_works_leaves_a_core_dump(site: Composed) -> None:
+    """It would hold every key, and the documents that were sent just then. Nobody but the process itself forbids it."""
+    _, web, worker = site.processes
+    for pid in (web.pid, *children(web), worker.pid):
+        (line,) = re.findall(
+            r"^Max core file size +(\S+) +(\S+)", Path(f"/proc/{pid}/limits").read_text(), re.MULTILINE
+        )
+        assert line == ("0", "0"), pid
+    assert len(children(web)) == 2
+
+
 def test_a_worker_that_no_longer_works_is_found_out(site: Composed, tmp_path: Path) -> None:
     old = tmp_path / "alive"
     old.touch()
@@ -223,6 +245,77 @@ def test_plain_http_is_led_to_tls(nginx: Nginx) -> None:
     led = requests.get(f"{nginx.plain_url}/u/x", headers=headers, allow_redirects=False, timeout=20)
 
     assert (led.status_code, led.headers["Location"]) == (301, f"https://{HOST}/u/x")
+
+
+def test_plain_http_is_led_to_no_other_host(nginx: Nginx) -> None:
+    headers = {"Host": "evil.example"}
+    led = requests.get(f"{nginx.plain_url}/u/x?y=z", headers=headers, allow_redirects=False, timeout=20)
+
+    assert (led.status_code, led.headers["Location"]) == (301, f"https://{HOST}/u/x?y=z")
+
+
+class Connection:
+    """One connection to nginx from an address of this machine, with a request that is sent as far as is asked."""
+
+    def __init__(self, nginx: Nginx, stack: ExitStack, address: str) -> None:
+        trust = ssl.create_default_context(cafile=str(nginx.certificate))
+        plain = socket.create_connection(("127.0.0.1", nginx.port), 10, source_address=(address, 0))
+        self._tls = stack.enter_context(trust.wrap_socket(plain, server_hostname="127.0.0.1"))
+
+    def begin(self, target: str) -> Connection:
+        """Send the head and a little of the body."""
+        self._tls.sendall(f"POST {target} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000\r\n\r\nabc".encode())
+        return self
+
+    def finish(self) -> None:
+        """Send the rest."""
+        self._tls.sendall(bytes(997))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nginx waits for the rest."""
+        self._tls.settimeout(0.3)
+        try:
+            self._tls.recv(1)
+        except TimeoutError:
+            return True
+        return False
+
+    @property
+    def status(self) -> int:
+        """Of the answer."""
+        self._tls.settimeout(10)
+        return int(self._tls.recv(1000).split()[1])
+
+    def close(self) -> None:
+        """Leave."""
+        self._tls.close()
+
+
+@pytest.mark.parametrize(("target", "most"), [("/u/a-link", 8), ("/u/a-link/documents/selfie", 20), ("/login", 20)])
+def test_who_sends_slowly_has_a_few_bodies_held_and_shuts_nobody_else_out(nginx: Nginx, target: str, most: int) -> None:
+    with ExitStack() as stack:
+
+        def begun(address: str = "127.0.0.9", where: str = target) -> Connection:
+            return Connection(nginx, stack, address).begin(where)
+
+        slow = [begun() for _ in range(most)]
+        assert all(connection.is_waiting for connection in slow[-2:])
+        assert begun().status == 429
+        assert begun("127.0.0.10").is_waiting, "another address"
+        assert begun(where="/callbacks/oslpay/of-somebody").is_waiting, "a webhook"
+        slow.pop().close()
+        until(lambda: begun().is_waiting)
+
+
+def test_what_a_slow_sender_does_is_all_that_is_refused(nginx: Nginx) -> None:
+    """The eight of one address go on to the end."""
+    with ExitStack() as stack:
+        slow = [Connection(nginx, stack, "127.0.0.11").begin("/u/a-link") for _ in range(8)]
+        assert Connection(nginx, stack, "127.0.0.11").begin("/u/a-link").status == 429
+        for connection in slow:
+            connection.finish()
+        assert {connection.status for connection in slow} == {404}
 
 
 def test_the_address_and_scheme_that_nginx_saw_are_believed_and_no_others(nginx: Nginx, site: Composed) -> None:

@@ -235,6 +235,26 @@ def test_a_search_finds_by_id_merchant_user_id_email_and_osl_user_id_exactly(web
     assert found(row.id, state="approved") == []
 
 
+def test_a_search_goes_by_state_and_page_by_page(web: Web) -> None:
+    user, ids = new_user(), []
+    for _ in range(4):
+        web.bench.clock.advance(1)
+        ids.append(web.merchant("POST", API, json=user).json()["id"])
+        if len(ids) < 4:
+            operate.cancel(web.bench.context, ids[-1], "test")
+
+    for query in (user["merchantUserId"], user["email"]):
+
+        def page(query: str = query, **more: Any) -> tuple[list[str], str | None]:
+            answer = web.merchant("GET", API, params={"q": query, **more}).json()
+            return [item["id"] for item in answer["items"]], answer["nextCursor"]
+
+        assert page(state="cancelled", limit=1)[0] == ids[2:3]
+        first, cursor = page(limit=3)
+        assert (first, page(limit=3, cursor=cursor)) == ([ids[3], ids[2], ids[1]], (ids[:1], None))
+    assert faults(web.merchant("GET", API, params={"q": "u", "cursor": "x"})) == ["cursor"]
+
+
 def test_a_search_finds_all_onboardings_of_a_user_newest_first(web: Web) -> None:
     user, ids = new_user(), []
     for _ in range(3):

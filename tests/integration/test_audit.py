@@ -222,6 +222,20 @@ def test_newer_rows_and_newer_onboardings_are_no_fault(bench: Bench) -> None:
     assert said.splitlines()[0].startswith(f"{row.id}: row ")
 
 
+def test_a_chain_that_grows_while_it_is_read_is_no_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = bench.collected()
+    real = bench.context.store.transitions
+
+    def meanwhile(onboarding_id: str) -> list[Transition]:
+        monkeypatch.setattr(bench.context.store, "transitions", real)
+        operate.cancel(bench.context, onboarding_id, "test")
+        return real(onboarding_id)
+
+    monkeypatch.setattr(bench.context.store, "transitions", meanwhile)
+    assert problems(bench) == {}
+    assert bench.state(row) is State.CANCELLED
+
+
 def test_an_edited_head_is_refused_instead_of_believed(bench: Bench) -> None:
     for _ in range(3):
         bench.collected()

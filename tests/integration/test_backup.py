@@ -7,21 +7,24 @@ import hashlib
 import io
 import itertools
 import shutil
+import subprocess
 import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from orchestrator import backup as archives
 from orchestrator import bootstrap
-from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, StoreUnavailable
+from orchestrator.errors import InvalidInput, NotFound, StoreUnavailable
 from orchestrator.machine import State
-from orchestrator.onboarding import audit, collect, look, operate, retain
+from orchestrator.onboarding import advance, audit, collect, look, operate, retain
 from orchestrator.records import Onboarding, ShareOutcome
 from tests.command_line import orchestrator
+from tests.postgres_server import PostgresServer
 from tests.sandbox_process import SECRET_KEY, SandboxProcess, private_pem, rsa_key
 from tests.service import ENCRYPTION_KEY, HOUR, MINUTE, SECOND, SIGNUP_SECRET, Bench, pdf
 
@@ -38,7 +41,9 @@ def back_up(bench: Bench, name: str = "backup.tar") -> Path:
 def restore(bench: Bench, archive: Path) -> int:
     """What `orchestrator restore` does but for settling: the archive in place of an empty installation."""
     shelf = bench.context.documents.shelf
-    return archives.read(bench.service.driver, shelf, bootstrap.database, lambda copied: None, archive)
+    return archives.read(
+        bench.service.driver, shelf, bootstrap.database, lambda copied: None, lambda copied: None, archive
+    )
 
 
 def restored(folder: Path, archive: Path, like: Bench, erasures: bool = True) -> Bench:
@@ -421,12 +426,108 @@ def test_the_restore_says_how_many_are_asked_about_and_how_many_were_erased(play
     bench.close()
 
 
-def test_a_restored_installation_goes_on_with_its_own_keys_alone(bench: Bench, tmp_path: Path) -> None:
+def test_with_other_keys_nothing_is_restored_and_the_right_ones_are_welcome_afterwards(
+    bench: Bench, tmp_path: Path
+) -> None:
     row = bench.collected()
     archive = back_up(bench)
-    other = {"ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(b"another key, of thirty-two bytes").decode()}
-    stranger = Bench(tmp_path / "stranger", **other)
-    restore(stranger, archive)
-    with pytest.raises(OrchestratorError, match="ORCHESTRATOR_ENCRYPTION_KEYS"):
-        stranger.context.identity(stranger.row(row))
-    stranger.close()
+    other = Bench(tmp_path / "other")
+    said = orchestrator(other.environ() | STRANGE_KEYS, tmp_path, "restore", archive, expect=1).stderr
+    assert f"sealed with key {bench.context.sealer.key_ids()[0]}, which is not in ORCHESTRATOR_ENCRYPTION_KEYS" in said
+    assert other.context.store.is_empty()
+    assert list(other.context.documents.shelf.locations()) == []
+    assert "restored 2 documents" in orchestrator(other.environ(), tmp_path, "restore", archive).stdout
+    assert other.state(row) is State.COLLECTING
+    other.close()
+
+
+# What other means put in place -----------------------------------------------------------------------------------
+
+STRANGE_KEYS = {"ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(b"another key, of thirty-two bytes").decode()}
+
+
+class Elsewhere:
+    """Two places for a database of one kind, and how the one is backed up and put back into the other."""
+
+    def __init__(self, folder: Path, server: PostgresServer | None) -> None:
+        self.server = server
+        self.folders = folder / "old", folder / "new"
+        self.settings = [{"ORCHESTRATOR_DATABASE_URL": server.new_database()} if server else {} for _ in range(2)]
+        self.dump = folder / "dump"
+
+    def back_up(self) -> None:
+        """Database and documents, as docs/how-to/back-up-and-restore.md says."""
+        old, _ = self.folders
+        if self.server is None:
+            shutil.copytree(old / "var", self.dump)
+        else:
+            self._run("pg_dump", "-Fc", "--file", str(self.dump), self.settings[0]["ORCHESTRATOR_DATABASE_URL"])
+        shutil.copytree(old / "documents", self.folders[1] / "documents")
+
+    def put_back(self) -> None:
+        """The database of then, the documents of then, and the erasures of now."""
+        old, new = self.folders
+        if self.server is None:
+            shutil.copytree(self.dump, new / "var")
+        else:
+            url = self.settings[1]["ORCHESTRATOR_DATABASE_URL"]
+            self._run("pg_restore", "--no-owner", "--exit-on-error", "--dbname", url, str(self.dump))
+        shutil.copy(old / "documents" / "erasures.log", new / "documents")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        assert self.server
+        subprocess.run([self.server._binaries / program, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Elsewhere:
+    server = request.getfixturevalue("postgres_server") if request.param == "postgresql" else None
+    return Elsewhere(tmp_path, server)
+
+
+def test_what_other_means_put_in_place_is_settled_like_an_archive(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    old = Bench(elsewhere.folders[0], **elsewhere.settings[0])
+    erased, shared, begun = old.collected(), old.shared_on_paper(state=State.SHARING), old.collected()
+    old.close()
+    elsewhere.back_up()
+    old.context = old.open().context
+    retain.erase(old.context, erased.id, "test")
+    old.close()
+
+    elsewhere.put_back()
+    new = Bench(elsewhere.folders[1], **elsewhere.settings[1])
+    assert new.row(erased).erased_at is None
+    lost = tmp_path / "new" / "documents" / new.context.store.documents(begun.id)[0].location
+    command = tmp_path, "restore", "--in-place"
+    assert "others use this database" in orchestrator(new.environ(), *command, expect=1).stderr
+    advance.beat(new.context, "wrk_1")
+    new.close()
+    assert "a worker was there" in orchestrator(new.environ(), *command, expect=1).stderr
+    with new.connected() as database:
+        database.execute("delete from workers")
+    assert "sealed with key" in orchestrator(new.environ() | STRANGE_KEYS, *command, expect=1).stderr
+    lost.unlink()
+
+    for turn in range(2):
+        done = orchestrator(new.environ(), *command)
+        assert "2 open onboardings are asked about at OSL Pay before anything is sent again" in done.stdout
+        assert f"{1 - turn} erasures were repeated" in done.stdout, "again is as good as once"
+        assert "1 documents are not where ORCHESTRATOR_DOCUMENTS_URL says" in done.stderr
+    with closing(new.open()) as service:
+        new.context = service.context
+        row = new.row(erased)
+        assert (row.state, row.erased_at is not None, row.email_hash) == (State.CANCELLED, True, "")
+        assert not (tmp_path / "new" / "documents" / row.id).exists()
+        assert (new.row(shared).share, new.row(shared).share_losses) == (ShareOutcome.LOST, 1)
+        assert list(audit.faults(new.context)) == []
+
+
+def test_in_place_is_for_a_database_that_was_put_there_and_for_no_archive(bench: Bench, tmp_path: Path) -> None:
+    bench.close()
+    said = orchestrator(bench.environ(), tmp_path, "restore", "--in-place", expect=1).stderr
+    assert "this database is empty: put the backup in place first" in said
+    archive = tmp_path / "archive.tar"
+    archive.touch()
+    for arguments in ((), (archive, "--in-place")):
+        said = orchestrator(bench.environ(), tmp_path, "restore", *arguments, expect=2).stderr
+        assert "name either FILE or --in-place" in said

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.bulk import _take_in
 from orchestrator.errors import InvalidInput
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, bulk, look, operate
@@ -124,6 +125,35 @@ def test_a_hostile_or_odd_user_id_reads_nothing_outside_the_folder(bench: Bench,
     assert everybody(bench) == []
 
 
+@pytest.mark.parametrize("name", ["x/../u-2", "./u-2", "u-2/.", "u-2/", "u-1//../u-2", "."])
+def test_nobody_is_given_the_documents_of_another_user(bench: Bench, tmp_path: Path, name: str) -> None:
+    (own,) = users(1)
+    scans = folder_of(tmp_path, [{**own, "merchantUserId": "u-2"}])
+    (scans / "x").mkdir()
+    file = as_json(tmp_path, [{**own, "merchantUserId": name}])
+    said = orchestrator(bench.environ(), tmp_path, "import", file, "--documents", scans, expect=1).stderr
+    assert "line 1: a document's path: its merchantUserId cannot be the name of a folder: name its documents in" in said
+    named = {**own, "merchantUserId": name, "idFileFront": "u-2/idFileFront.pdf", "selfie": "u-2/selfie.pdf"}
+    (entry,) = bulk.entries(as_json(tmp_path, [named]), scans)
+    assert sorted(path.name for path in entry.documents.values()) == ["idFileFront.pdf", "selfie.pdf"]
+
+
+def test_the_fields_that_are_at_fault_are_named_whoever_refuses(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = bench.submitted()
+    said = orchestrator(bench.environ(), tmp_path, "resubmit", row.id, "--reason", "", expect=1).stderr
+    assert said.splitlines()[0].startswith(f"{row.id}: ")
+    assert said.splitlines()[1].startswith("  reason: ")
+
+    def refuse(*_: object) -> None:
+        raise InvalidInput("the data is not valid", {"profile.ip": ["is no address"]})
+
+    monkeypatch.setattr(bulk, "take_in", refuse)
+    assert _take_in(bench.context, many(tmp_path / "users", 1), tmp_path / "users") == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == ["line 2: the data is not valid", "  profile.ip: is no address"]
+
+
 def test_a_file_that_is_not_what_it_should_be_is_refused_by_line(bench: Bench, tmp_path: Path) -> None:
     contents = {
         "a.jsonl": b'{"merchantUserId": "u"}\nhello\n',
@@ -160,9 +190,25 @@ def test_an_export_has_no_formula_no_personal_data_and_takes_filters(bench: Benc
     now = bench.clock()
     assert len(list(bulk.listed(bench.context, None, now))) == 4
     assert list(bulk.listed(bench.context, None, now + DAY)) == []
-    cells = {text: bulk.safe_cell(text) for text in ("\t=1", "\r=1", "a=1", "", "-")}
-    assert cells == {"\t=1": "'\t=1", "\r=1": "'\r=1", "a=1": "a=1", "": "", "-": "'-"}
+    cells = {text: bulk.safe_cell(text) for text in ("\t=1", "\r=1", "\ta", "a=1", "", "-")}
+    assert cells == {"\t=1": "'\t'=1", "\r=1": "'\r'=1", "\ta": "'\ta", "a=1": "a=1", "": "", "-": "'-"}
     assert (bulk.safe_cell(None), bulk.safe_cell(3)) == ("", "3")
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
+def test_no_separator_that_a_spreadsheet_may_be_told_makes_a_formula_of_an_export(separator: str) -> None:
+    for hostile in (f"x{separator}=1+1{separator}", f"x{separator} @A1", f'x{separator}"=1+1"', f'x{separator}""-1'):
+        stream = io.StringIO()
+        csv.writer(stream).writerow(["onb_1", bulk.safe_cell(hostile), "collecting"])
+        (cells,) = csv.reader(io.StringIO(stream.getvalue()), delimiter=separator)
+        assert [cell for cell in cells if cell.strip(' "').startswith(("=", "+", "-", "@"))] == [], hostile
+
+
+def test_a_state_that_there_is_not_is_refused_before_anything_is_printed(bench: Bench) -> None:
+    done = orchestrator(bench.environ(), bench.folder, "export", "--state", "nonsense", expect=1)
+    assert done.stdout == ""
+    assert "  state: must be one of collecting, " in done.stderr
 
 
 def many(root: Path, count: int) -> Path:
@@ -278,6 +324,41 @@ def test_callbacks_are_triggered_at_a_sandbox_alone(bench: Bench) -> None:
     environ = {**bench.environ(), "OSL_BASE_URL": "https://api.osl.example.com"}
     said = orchestrator(environ, bench.folder, "trigger", "callback", row.id, expect=1).stderr
     assert "not on this machine" in said
+
+
+def test_what_the_service_answers_to_a_triggered_callback_is_how_the_command_ends(played: Bench) -> None:
+    assert played.sandbox
+    with web_of(played) as web:
+        played.settings["ORCHESTRATOR_PUBLIC_URL"] = web.url
+        played.context = played.open().context
+        row = played.shared()
+        done = orchestrator(played.environ(), played.folder, "trigger", "callback", row.id, "--status", "", expect=1)
+        assert json.loads(done.stdout.removeprefix("200 "))["status"] == 400
+        done = orchestrator(played.environ(), played.folder, "trigger", "callback", row.id, "--status", "REVIEW")
+        assert json.loads(done.stdout.removeprefix("200 "))["status"] == 200
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is always full")
+@pytest.mark.parametrize(
+    "words", ["token create --role viewer --name dashboard", "export", "export --format jsonl", "audit head"]
+)
+def test_what_cannot_be_printed_on_a_full_disk_is_no_success(bench: Bench, words: str) -> None:
+    bench.sign_up()
+    environ = {**bench.environ(), "PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "orchestrator", *words.split()]
+        done = subprocess.run(
+            command, env=environ, cwd=bench.folder, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: not everything could be written (No space left on device): ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_heads_that_are_no_text_are_refused(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "heads").write_bytes(b"onb_1 \xff")
+    said = orchestrator(bench.environ(), tmp_path, "audit", "verify", "--head", "heads", expect=1).stderr
+    assert said == "Error: heads is not what `audit head` printed: it is no text in UTF-8\n"
 
 
 def test_a_replayed_callback_has_osl_pay_asked(bench: Bench) -> None:

@@ -76,6 +76,30 @@ def test_secrets_are_made_once_and_kept_from_other_users(secrets: Path) -> None:
     assert first["signup-secrets"] != first["notify-secret"]
 
 
+def test_a_folder_that_was_open_is_closed_before_a_secret_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    folder.chmod(0o755)
+    make_secrets(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+    folder.chmod(0o755)
+    make_secrets(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700, "made again"
+
+
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "passwd").touch()
+    tmp_path.chmod(0o755)
+    command = [DEPLOY / "make-secrets.sh", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    assert "holds other things" in done.stderr
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in tmp_path.iterdir()] == ["passwd"]
+
+
 def test_nothing_starts_until_the_providers_secrets_are_written(secrets: Path, tmp_path: Path) -> None:
     for path in secrets.iterdir():
         (tmp_path / path.name).write_text("" if path.name in FROM_PROVIDERS else path.read_text("utf-8"))
@@ -134,6 +158,17 @@ def test_the_units_run_commands_that_there_are(name: str) -> None:
         words = shlex.split(words[2].removeprefix("exec "))
 
     typed(words)
+
+
+@pytest.mark.parametrize("name", [name for name in UNITS if name.endswith(".service")])
+def test_a_unit_leaves_no_core_dump_and_lets_the_command_say_so_too(name: str) -> None:
+    text = (DEPLOY / "systemd" / name).read_text("utf-8")
+    filters = re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE)
+
+    assert "\nLimitCORE=0\n" in text
+    # `orchestrator` begins with setrlimit, which is one of @resources.
+    denied = next(place for place, words in enumerate(filters) if words.startswith("~") and "@resources" in words)
+    assert {"setrlimit", "prlimit64"} <= {word for words in filters[denied + 1 :] for word in words.split()}
 
 
 def test_systemd_makes_the_user_that_the_units_name(tmp_path: Path) -> None:
@@ -230,8 +265,22 @@ def test_probes_ask_what_is_served_and_services_reach_web(bench: Bench) -> None:
     for selector in (
         MANIFESTS["Service orchestrator"]["spec"]["selector"],
         MANIFESTS["PodDisruptionBudget orchestrator-web"]["spec"]["selector"]["matchLabels"],
+        MANIFESTS["NetworkPolicy orchestrator-web"]["spec"]["podSelector"]["matchLabels"],
     ):
         assert selector.items() <= labels.items()
+
+
+def test_only_named_namespaces_reach_web() -> None:
+    spec = MANIFESTS["NetworkPolicy orchestrator-web"]["spec"]
+    (rule,) = spec["ingress"]
+    _, web = _pod("Deployment orchestrator-web")
+
+    assert spec["policyTypes"] == ["Ingress"]
+    assert [port["port"] for port in rule["ports"]] == [port["name"] for port in web["ports"]]
+    # An empty selector would mean everybody.
+    assert [one["namespaceSelector"]["matchLabels"].keys() for one in rule["from"]] == [
+        {"kubernetes.io/metadata.name"}
+    ] * 2
 
 
 # The image -------------------------------------------------------------------------------------------------------
@@ -326,6 +375,7 @@ def test_a_service_of_the_compose_file_has_settings_a_command_and_no_rights(name
         typed(service["command"])
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["ulimits"] == {"core": 0}
 
 
 # nginx -----------------------------------------------------------------------------------------------------------

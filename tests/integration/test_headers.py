@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import pytest
 from flask import Flask
+from structlog.processors import format_exc_info
+from structlog.testing import capture_logs
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
@@ -171,9 +173,12 @@ def test_every_fault_has_its_answer_on_every_route(app: Flask, bench: Bench, rul
     for rule in rules:
         app.view_functions[rule.endpoint] = raises
         path = path_of(bench, rule)
-        answer = app.test_client().open(path, method=method_of(rule), headers=HTML)
+        with capture_logs() as lines:
+            answer = app.test_client().open(path, method=method_of(rule), headers=HTML)
         check_error(answer, path, status)
-        assert "passport" not in answer.text
+        logged = str([format_exc_info(None, "", line) for line in lines])
+        assert ("in raises" in logged) is (status == 500), "where it crashed"
+        assert "passport" not in answer.text + logged
         assert "RuntimeError" not in answer.text
 
 

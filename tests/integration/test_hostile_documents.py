@@ -50,6 +50,17 @@ def png(width: int, height: int, *more: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + data + chunk(b"IEND", b"")
 
 
+def two_pictures() -> bytes:
+    """A JPEG with a second one behind it, as some phones write them."""
+    file = io.BytesIO()
+    first, second = (Image.new("RGB", (40, 30), color) for color in ("white", "black"))
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    return file.getvalue()
+
+
+PROFILE = b"x\0\0" + zlib.compress(bytes(1_000_000))
+
+
 def jpg_of(width: int, height: int) -> bytes:
     """A JPEG whose header says that it is so large."""
     content = bytearray(picture("JPEG"))
@@ -80,6 +91,8 @@ def commented() -> PngImagePlugin.PngInfo:
 
 
 REFUSED: dict[str, bytes] = {
+    "a png with many colour profiles": png(40, 30, *[chunk(b"iCCP", PROFILE)] * 50),
+    "a jpg of many segments": picture("JPEG")[:2] + b"\xff\xe1\x00\x02" * 20_000 + picture("JPEG")[2:],
     "a Windows program": b"MZ\x90\x00" + bytes(58) + b"\x80\0\0\0" + MARK * 10,
     "a Linux program": b"\x7fELF\x02\x01\x01" + MARK * 10,
     "a macOS program": b"\xcf\xfa\xed\xfe\x07\0\0\x01" + MARK * 10,
@@ -111,6 +124,7 @@ REFUSED: dict[str, bytes] = {
     "a png with an international text that unpacks to 20 MB": text_bomb(b"iTXt"),
 }
 KEPT: dict[str, tuple[bytes, str]] = {
+    "a jpg with a second picture behind it": (two_pictures(), "image/jpeg"),
     "a jpg that is a zip as well": (picture("JPEG") + archive(MARK), "image/jpeg"),
     "a png that is a zip as well": (picture("PNG") + archive(MARK), "image/png"),
     "a jpg with a script in its comment": (picture("JPEG", comment=SCRIPT), "image/jpeg"),
@@ -158,7 +172,10 @@ def test_what_is_no_document_is_refused_with_a_reason_and_leaves_nothing(web: We
         else:
             answer = put(web, row, "selfie", REFUSED[what])
         assert answer.status_code == 415, answer.text
-        assert re.search("readable jpg, png or pdf|pixels: send a smaller|send the whole file", answer.json()["detail"])
+        assert re.search(
+            "readable jpg, png or pdf|pixels: send a smaller|send the whole file|too many parts",
+            answer.json()["detail"],
+        )
         assert MARK.decode() not in answer.text
     assert web.bench.row(row) == row
     assert not list((web.bench.folder / "documents").glob(f"{row.id}/*"))

@@ -749,7 +749,7 @@ def _check_row(row: Onboarding) -> None:
     if row.state in CLOSED:
         assert (row.lane, row.ask_at, row.claim, row.doubted_at) == (None,) * 4, where
     if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
-        assert row.ask_at is None, where
+        assert row.ask_at is None or row.lease is not None, where
     may_claim = row.state is State.CONFIRMING or row.state in SETTLED or row.state is State.NEEDS_ATTENTION
     assert row.claim is None or may_claim, where
     assert row.claim is not None or row.state is not State.CONFIRMING, where

@@ -18,7 +18,7 @@ from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, collect, look, operate, receive, retain, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.retain import Purged
-from orchestrator.records import DeliveryStatus, Onboarding
+from orchestrator.records import DeliveryStatus, Onboarding, Verdict
 from orchestrator.worker import Worker
 from tests.command_line import CHECKOUT, orchestrator
 from tests.databases import dump
@@ -85,6 +85,62 @@ def test_documents_go_after_their_days_and_profiles_after_theirs_each_with_a_tra
     assert bench.row(approved).merchant_user_id == approved.merchant_user_id, "the merchant still finds it"
     assert len(bench.context.store.documents(open_one.id)) == 2, "an open one is kept"
     assert bench.context.identity(bench.row(open_one))[1]["firstName"] == "Anastasia"
+
+
+def in_doubt(bench: Bench, row: Onboarding) -> Onboarding:
+    """A webhook says that a settled user is rejected after all; OSL Pay was asked and did not answer."""
+    bench.clock.advance(SECOND)
+    assert bench.receive(row, "REJECT") is Verdict.APPLIED
+    bench.run(SECOND)
+    doubted = bench.row(row)
+    assert None not in (doubted.claim, doubted.claim_callback, doubted.doubted_at, doubted.last_error_sealed)
+    return doubted
+
+
+def open_again_once_found(bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> Onboarding:
+    """A settled user whose next round begins right after the purge found them past their time."""
+    row = settled(bench)
+    real = getattr(bench.context.store, name)
+
+    def found(before: int) -> list[str]:
+        ids = list(real(before))
+        if ids:
+            assert bench.receive(row, "REJECT") is Verdict.APPLIED
+            apply(bench.context, row.id, lambda _: [Step(Event.CONFIRMED_REJECT, "worker")])
+        return ids
+
+    monkeypatch.setattr(bench.context.store, name, found)
+    return row
+
+
+def test_documents_that_are_needed_again_since_they_were_found_past_their_time_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = open_again_once_found(bench, monkeypatch, "with_documents_past")
+    bench.clock.advance(31 * DAY)
+    retain.purge(bench.context)
+    assert bench.state(row) is State.COLLECTING
+    kept = bench.context.store.documents(row.id)
+    assert [document.kind for document in kept] == ["idFileFront", "selfie"]
+    assert all(bench.context.documents.get(document) for document in kept)
+
+
+def test_a_profile_that_is_needed_again_since_it_was_found_past_its_time_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = open_again_once_found(bench, monkeypatch, "with_profile_past")
+    bench.clock.advance(366 * DAY)
+    retain.purge(bench.context)
+    after = bench.row(row)
+    assert (after.state, after.profile_deleted_at) == (State.COLLECTING, None)
+    assert bench.context.identity(after)[1]["firstName"] == "Anastasia"
+
+
+def test_a_providers_words_about_a_settled_user_go_with_the_profile(bench: Bench) -> None:
+    row = in_doubt(bench, settled(bench))
+    bench.clock.advance(366 * DAY)
+    assert retain.purge(bench.context).profiles == 1
+    assert profile_gone(bench, row)
 
 
 def test_zero_days_keep_for_ever(tmp_path: Path) -> None:
@@ -260,6 +316,23 @@ def test_erasing_a_settled_one_keeps_its_state_and_tells_nobody(tmp_path: Path, 
     with pytest.raises(NotFound):
         retain.erase(bench.context, "onb_nobody", "operator")
     bench.close()
+
+
+def test_erasing_one_in_doubt_ends_the_doubt_and_nobody_is_asked(bench: Bench) -> None:
+    row = in_doubt(bench, settled(bench))
+    retain.erase_here(bench.context, row.id, "operator")
+    now = bench.row(row)
+    assert (now.state, now.claim, now.claim_callback, now.doubted_at) == (State.APPROVED, None, None, None)
+    assert profile_gone(bench, row)
+    assert bench.run(DAY) == []
+
+
+def test_a_webhook_that_names_an_erased_user_is_ignored_and_no_forgery(bench: Bench) -> None:
+    row = bench.shared_on_paper()
+    secret, sent = bench.callback_secret(row), bench.webhook(row, "PASS")
+    retain.erase_here(bench.context, row.id, "operator")
+    assert receive.receive(bench.context, secret, sent.headers, sent.body) is Verdict.IGNORED
+    assert bench.verdicts(row) == [Verdict.IGNORED]
 
 
 def test_an_erased_link_is_gone_and_its_user_is_found_by_nothing(bench: Bench) -> None:

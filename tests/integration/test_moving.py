@@ -15,6 +15,7 @@ import pytest
 from orchestrator import moving
 from orchestrator.bootstrap import build
 from orchestrator.cli import main
+from orchestrator.cli.moving import _place
 from orchestrator.config import Config
 from orchestrator.errors import ConfigurationError, InvalidInput, StoreUnavailable
 from orchestrator.onboarding import access, advance, audit, signup
@@ -259,3 +260,15 @@ def test_a_database_is_not_copied_over_another_ones_users_or_itself(
         copy_by_hand(old.database, other.database)
     assert "that is this database" in command("copy", "--to", f"sqlite:///{old.database}", expect=1)
     command("copy", "--to", "mysql://localhost/x", expect=2)
+
+
+def test_no_part_of_a_password_is_said_of_the_place_to_copy_to(old: Bench, command: Command) -> None:
+    faulty = command("copy", "--to", "postgresql://orc:S3cretPass%zz@db/kyc", expect=2)
+    assert "ORCHESTRATOR_DATABASE_URL: it is no URL that PostgreSQL takes" in faulty
+    assert "S3cret" not in faulty
+    for url in (
+        "postgresql://orc:S3cret#?:x@db:1,db2/kyc?sslmode=require",
+        "postgresql://orc@db:1,db2/kyc?password=S3cret",
+    ):
+        config = Config.from_env(old.environ() | {"ORCHESTRATOR_DATABASE_URL": url})
+        assert _place(config) == "postgresql://orc@db:1,db2/kyc"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,16 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from orchestrator import notify
 from orchestrator.machine import State
-from orchestrator.onboarding import access
+from orchestrator.onboarding import access, operate
+from orchestrator.onboarding.profile import PHONE_NUMBER, PRINTABLE
+from orchestrator.records import Onboarding
 from orchestrator.web.app import create_app
 from orchestrator.web.openapi import ANYWHERE, ERRORS, described_views, path_of
-from tests.service import NOTIFY_SECRET, Bench, Web, web_of
+from tests.sandbox_process import SandboxProcess
+from tests.service import DAY, NOTIFY_SECRET, Bench, Web, web_of
 
-HTTP = (Path(__file__).parents[2] / "docs" / "http.md").read_text("utf-8")
+HTTP, API = ((Path(__file__).parents[2] / "docs" / name).read_text("utf-8") for name in ("http.md", "api.md"))
+NOTIFIED = {"ORCHESTRATOR_NOTIFY_URL": "http://127.0.0.1:9/", "ORCHESTRATOR_NOTIFY_SECRET": NOTIFY_SECRET}
 PAGES = {"actions", "listing", "one", "pages", "session", "upload", "static", "brand"}
 """Blueprints for browsers: they are no part of the API."""
 
@@ -28,7 +34,7 @@ PAGES = {"actions", "listing", "one", "pages", "session", "upload", "static", "b
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("openapi")
-    made = Bench(folder, ORCHESTRATOR_NOTIFY_URL="http://127.0.0.1:9/", ORCHESTRATOR_NOTIFY_SECRET=NOTIFY_SECRET)
+    made = Bench(folder, **NOTIFIED)
     yield made
     made.close()
 
@@ -193,6 +199,22 @@ def test_every_component_is_used(spec: dict[str, Any]) -> None:
     assert {f"#/components/responses/{name}" for name in spec["components"]["responses"]} <= used
 
 
+def test_every_component_says_what_it_is(spec: dict[str, Any]) -> None:
+    assert {name for name, shape in spec["components"]["schemas"].items() if not shape.get("description")} == set()
+
+
+def test_who_gets_no_last_error_can_be_read(spec: dict[str, Any], web: Web) -> None:
+    row = web.bench.submitted()
+    web.bench.step()
+    path = f"/api/v1/onboardings/{row.id}"
+
+    assert web.operator("GET", path).json()["lastError"]
+    assert web.merchant("GET", path).json()["lastError"] is None
+    for name in ("Onboarding", "ListedOnboarding"):
+        said = spec["components"]["schemas"][name]["properties"]["lastError"]
+        assert "For operators; null for others." in said["description"]
+
+
 def test_the_profile_is_described_by_what_checks_it(spec: dict[str, Any], bench: Bench) -> None:
     rules = bench.context.profile_rules
     shapes = spec["components"]["schemas"]
@@ -256,6 +278,53 @@ def test_the_shapes_leave_nothing_open(spec: dict[str, Any], web: Web) -> None:
 # Notifications -----------------------------------------------------------------------------------------------------
 
 
+def told(bench: Bench, row: Onboarding) -> list[dict[str, Any]]:
+    """The bodies of the notifications about an onboarding, in order."""
+    return [
+        json.loads(bench.context.sealer.open(delivery.body_sealed, "deliveries", delivery.id, "body"))
+        for delivery in bench.context.store.deliveries(row.id)
+    ]
+
+
+def told_of_all(bench: Bench) -> Iterator[dict[str, Any]]:
+    """One notification of every type, the last of an onboarding that came to it in the usual way."""
+    assert bench.sandbox
+    yield told(bench, bench.submitted())[-1]
+    for claim, state in (
+        ("REVIEW", State.IN_REVIEW),
+        ("PASS", State.APPROVED),
+        ("REJECT", State.COLLECTING),
+        ("FINAL_REJECT", State.REJECTED),
+    ):
+        row = bench.shared()
+        bench.sandbox.pin_status(row.merchant_user_id, claim, "why" if "REJECT" in claim else "")
+        bench.receive(row, claim)
+        yield told(bench, bench.run_to(row, state))[-1]
+    yield told(bench, bench.run_to(bench.submitted("declined"), State.NEEDS_ATTENTION))[-1]
+    yield told(bench, operate.cancel(bench.context, bench.sign_up().id, "test"))[-1]
+    yield told(bench, bench.run_to(bench.sign_up(), State.EXPIRED, 100 * DAY))[-1]
+
+
+def gist(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a notification says, whoever it is about."""
+    data = body["data"]
+    given = {name: data[name] is not None for name in ("reason", "oslUserId")}
+    return {name: data[name] for name in ("state", "previousState", "round")} | given
+
+
+def test_the_example_of_each_webhook_is_what_is_sent(
+    spec: dict[str, Any], tmp_path: Path, sandbox: SandboxProcess
+) -> None:
+    bench = Bench(tmp_path, sandbox, **NOTIFIED)
+    sent = {body["type"]: gist(body) for body in told_of_all(bench)}
+    bench.close()
+    examples = [
+        said["post"]["requestBody"]["content"]["application/json"]["example"] for said in spec["webhooks"].values()
+    ]
+
+    assert {example["type"]: gist(example) for example in examples} == sent
+
+
 def test_the_webhooks_are_the_notifications_there_are(spec: dict[str, Any]) -> None:
     assert set(spec["webhooks"]) == {*notify._NOTICES.values(), notify.SUBMITTED}
     for kind, said in spec["webhooks"].items():
@@ -267,11 +336,10 @@ def test_the_webhooks_are_the_notifications_there_are(spec: dict[str, Any]) -> N
 
 def test_a_notification_has_the_shape_that_is_described(spec: dict[str, Any], bench: Bench) -> None:
     row = bench.run_to(bench.sign_up(), State.EXPIRED, 100 * 86_400_000)
-    told = bench.context.store.deliveries(row.id)
-    assert told
+    sent = told(bench, row)
+    assert sent
 
-    for delivery in told:
-        body = json.loads(bench.context.sealer.open(delivery.body_sealed, "deliveries", delivery.id, "body"))
+    for body in sent:
         shape = spec["webhooks"][body["type"]]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert faults(spec, shape, body) == []
 
@@ -294,3 +362,77 @@ def test_the_page_shows_everything_without_a_script_or_another_host(spec: dict[s
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
     links = set(re.findall(r'href="#([^"]+)"', text)) - {"main"}
     assert links <= set(re.findall(r'id="([^"]+)"', text))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The description for people: on the page, or in the documents. `shapes`: the part about each component."""
+
+    text: str
+    shapes: Mapping[str, str]
+    link: str
+    code: str
+
+    def links(self, part: str) -> set[str]:
+        """The components that a part names and leads to, in lower case."""
+        return {name.lower() for name, anchor in re.findall(self.link, part) if name.lower() == anchor.lower()}
+
+    def coded(self, text: str) -> str:
+        return self.code.format(escape(text) if "<" in self.code else text.replace("|", "\\|"))
+
+
+@pytest.fixture(params=["page", "document"])
+def shown(request: pytest.FixtureRequest, web: Web) -> Shown:
+    if request.param == "page":
+        text = web.anyone("GET", "/docs").text
+        parts = re.split(r'<h3 class="shape" id="(\w+)">', text)
+        link, code = r'<a href="#(\w+)">(\w+)</a>', "<code>{}</code>"
+    else:
+        text = API
+        parts = re.split(r"^### (\w+)$", text.split("\n## Shapes\n")[1], flags=re.MULTILINE)
+        link, code = r"\[(\w+)\]\(#(\w+)\)", "`{}`"
+    return Shown(text, dict(zip(parts[1::2], parts[2::2], strict=True)), link, code)
+
+
+def test_who_signs_is_told_in_which_headers(spec: dict[str, Any], shown: Shown) -> None:
+    schemes = spec["components"]["securitySchemes"]
+    seen = 0
+    for said in operations(spec).values():
+        names = [name for scheme in said["security"] for name in scheme if name != "bearer"]
+        seen += len(names)
+        assert not names or ", ".join(shown.coded(schemes[name]["name"]) for name in names) in shown.text
+    assert seen == 9
+    for name, scheme in schemes.items():
+        assert name == "bearer" or name not in shown.text
+        assert shown.coded(scheme.get("name", "Authorization")) in shown.text
+
+
+def test_a_shape_leads_to_the_shapes_within_it(spec: dict[str, Any], shown: Shown) -> None:
+    shapes = spec["components"]["schemas"]
+    assert list(shown.shapes) == list(shapes)
+
+    for name, shape in shapes.items():
+        within = {reference.rpartition("/")[2].lower() for reference in references(shape)}
+        assert shown.links(shown.shapes[name]) == within, name
+    assert shown.links(shown.shapes["SignupEvent"]) == {"signup"}
+    assert shown.links(shown.shapes["OslWebhook"]) == {"callbackdata"}
+
+
+def test_the_form_of_a_text_is_shown_unless_any_printable_text_will_do(spec: dict[str, Any], shown: Shown) -> None:
+    patterns = {
+        (name, member["pattern"])
+        for name, shape in spec["components"]["schemas"].items()
+        for member in shape.get("properties", {}).values()
+        if "pattern" in member
+    }
+    forms = {(name, pattern) for name, pattern in patterns if pattern != PRINTABLE}
+
+    assert ("Profile", PHONE_NUMBER) in forms
+    assert forms < patterns
+    assert {(name, form) for name, form in forms if shown.coded(form) not in shown.shapes[name]} == set()
+    assert shown.coded(PRINTABLE) not in shown.text
+
+
+def test_the_empty_word_is_shown_where_it_is_allowed(shown: Shown) -> None:
+    assert "cancelled, expired, or empty" in shown.text
+    assert not re.search(r", *(?:[)|]|</span>)", shown.text)

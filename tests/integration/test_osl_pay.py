@@ -361,6 +361,31 @@ def test_a_status_of_another_shape_or_of_another_user_is_believed_by_nobody(agai
     assert (error.kind, error.code) == (Kind.TRANSIENT, "unreadable")
 
 
+@pytest.mark.parametrize("user_id", ["9002", 9002, "somebody else"])
+def test_a_status_of_another_user_id_is_believed_by_nobody(against: Against, user_id: object) -> None:
+    osl, _ = against(answer(200, enveloped({"merchantUserId": None, "userId": user_id, "kycStatus": "PASS"})))
+    with pytest.raises(ProviderError, match="unreadable"):
+        osl.kyc_status("u-1", "9001")
+    assert osl.kyc_status("u-1", None).value == KycStatus("PASS", str(user_id), "")
+
+
+def test_half_a_character_of_an_answer_can_be_kept(against: Against) -> None:
+    said = '{"code": "00000", "data": {"kycStatus": "REJECT", "userId": "9\\ud83d", "rejectReason": "bad \\ud83d"}}'
+    osl, _ = against(answer(200, said.encode()), answer(200, b'{"code": "00002", "msg": "no \\ud83d"}'))
+
+    status = osl.kyc_status("u-1", None).value
+    assert status == KycStatus("REJECT", "9?", "bad ?")
+    with pytest.raises(ProviderError) as raised:
+        osl.kyc_status("u-1", None)
+    assert raised.value.words == "no ?"
+
+
+@pytest.mark.parametrize("user_id", ["", "9" * 129, "9\n1", ["9001"], None])
+def test_an_id_that_cannot_be_one_is_none(against: Against, user_id: object) -> None:
+    osl, _ = against(answer(200, enveloped({"userId": user_id, "kycStatus": "PASS"})))
+    assert osl.kyc_status("u-1", None).value == KycStatus("PASS", None, "")
+
+
 def test_an_unknown_user_may_be_told_by_a_code_or_in_words(against: Against) -> None:
     dialect = dataclasses.replace(
         load_dialects().osl, unknown_user_codes=frozenset({"00404"}), unknown_user_words=("does not EXIST",)

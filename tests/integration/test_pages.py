@@ -101,6 +101,8 @@ def test_only_operators_may_search_by_email(pages: Pages) -> None:
     query = {"q": " ana@EXAMPLE.com "}
     assert listed(pages.browser(pages.operator).get(LIST, params=query).text) == ["u-1"]
     assert listed(pages.browser(pages.viewer).get(LIST, params=query).text) == []
+    assert "u-1" in pages.browser(pages.operator).get(f"{LIST}.csv", params=query).text
+    assert "u-1" not in pages.browser(pages.viewer).get(f"{LIST}.csv", params=query).text
 
 
 def test_warnings_health_and_the_last_beat_are_shown(pages: Pages) -> None:
@@ -278,6 +280,29 @@ def test_the_reason_is_shown_masked(pages: Pages) -> None:
     browser.act(one(row.id), f"{one(row.id)}/resubmission", reason="Is Quillfeather your name?")
     page = browser.get(one(row.id)).text
     assert "Is &lt;lastName&gt; your name?" in page
+
+
+def test_failures_are_told_as_people_count(pages: Pages) -> None:
+    row = pages.in_state(State.UPLOADING, "u-1")
+    pages.context.schedule.beat("worker", pages.clock.now, 0)
+    browser = pages.browser(pages.viewer)
+    for number, says in ((1, "Attempts 1 failed since"), (2, "Attempts 2 failed in a row since")):
+        later = {"attempts": number, "failing_since": pages.clock.now, "step_at": pages.clock.now + 60_000}
+        pages.happen(row.id, Event.STEP_FAILED, changes=later)
+        assert says in visible(browser.get(one(row.id)).text)
+
+
+def test_moves_that_are_not_drawn_are_told_as_sentences(pages: Pages) -> None:
+    text = visible(pages.browser(pages.viewer).get("/status").text)
+    assert "the merchant or an operator cancels (cancelled); everything personal is erased on request" in text
+    assert "cancel asked" not in text
+
+
+def test_too_many_wrong_tokens_are_answered_with_a_sentence(pages: Pages) -> None:
+    browser = pages.browser()
+    answers = (browser.sign_in("orc_wrong") for _ in range(50))
+    limited = next(answer for answer in answers if answer.status_code == 429)
+    assert re.search(r"Too many wrong tokens: wait \d+ seconds\.<", limited.text)
 
 
 def test_an_unknown_onboarding_is_404(pages: Pages) -> None:

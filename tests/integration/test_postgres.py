@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.errors import StoreUnavailable, Unauthenticated
+from orchestrator.errors import ConfigurationError, StoreUnavailable, Unauthenticated
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, audit, collect, listing, look, operate, receive, retain, signup
 from orchestrator.onboarding.apply import Step, apply
@@ -481,3 +481,86 @@ def test_a_commit_reaches_the_disk_and_a_vanished_process_lets_go_whatever_the_s
         said = [list(connection.execute(f"show {name}").fetchone().values()) for name in names]
     bench.close()
     assert said == [["on"], ["30s"]]
+
+
+# Why a database cannot be used ---------------------------------------------------------------------------------
+
+PASSWORD = "dOnOtShOwMe"
+
+
+@pytest.fixture
+def strangers(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a database, for a user who needs a password and owns nothing of it."""
+    url = postgres_server.new_database()
+    postgres_server.execute(f"create role stranger login password '{PASSWORD}'")
+    listed = postgres_server._folder / "data" / "pg_hba.conf"
+    before = listed.read_text()
+    rules = ("host all stranger 127.0.0.1/32 scram-sha-256", "host all unlisted 127.0.0.1/32 reject")
+    listed.write_text("\n".join([*rules, before]))
+    postgres_server.execute("select pg_reload_conf()")
+    yield url.replace("postgres@", f"stranger:{PASSWORD}@")
+    listed.write_text(before)
+    postgres_server.execute("select pg_reload_conf()")
+    postgres_server.execute("drop role stranger")
+
+
+def migrating(url: str) -> str:
+    """Why it could not be done."""
+    with closing(PostgresDriver(url)) as driver, pytest.raises(StoreUnavailable) as refused:
+        driver.migrate()
+    return str(refused.value)
+
+
+def test_what_a_server_refuses_is_told_apart_and_nothing_of_the_setting_is_repeated(
+    postgres_server: PostgresServer, strangers: str, tmp_path: Path
+) -> None:
+    missing = postgres_server.url("nowhere")
+    wrong = strangers.replace(PASSWORD, f"{PASSWORD}2")
+    for url in (wrong, strangers.replace(f":{PASSWORD}", ""), strangers.replace(f"stranger:{PASSWORD}", "nobody")):
+        until(lambda url=url: "refuses this user or password" in migrating(url))
+    assert "in its pg_hba.conf" in migrating(strangers.replace(f"stranger:{PASSWORD}", "unlisted"))
+    assert "no such database" in migrating(missing)
+    assert "make this user the owner" in migrating(strangers)
+
+    bench = Bench.__new__(Bench)
+    bench.folder, bench.sandbox, bench._postgresql = tmp_path, None, None
+    bench.settings = {"ORCHESTRATOR_DATABASE_URL": wrong}
+    said = orchestrator(bench.environ(), tmp_path, "migrate", expect=1).stderr
+    assert said.splitlines() == [f"Error: {migrating(wrong)}"], "the library's own lines may quote what they know"
+    done = orchestrator(bench.environ(), tmp_path, "doctor", expect=1)
+    assert f"error    connection: {migrating(wrong)}" in done.stdout
+    assert PASSWORD not in done.stdout + done.stderr + said
+
+
+def test_a_database_that_takes_no_writes_is_called_a_standby(shared_bench: Bench) -> None:
+    url = shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = url.rpartition("/")[2]
+        connection.execute(f"alter database {name} set default_transaction_read_only = on")  # type: ignore[call-overload]
+    shared_bench.context = shared_bench.open().context
+    with pytest.raises(StoreUnavailable, match="takes no writes: is it a standby"):
+        shared_bench.sign_up()
+
+
+def test_a_user_without_rights_to_the_tables_is_told_what_to_be(
+    postgres_server: PostgresServer, strangers: str, tmp_path: Path
+) -> None:
+    bench_over(
+        postgres_server, tmp_path, ORCHESTRATOR_DATABASE_URL=strangers.replace(f"stranger:{PASSWORD}", "postgres")
+    ).close()
+    with (
+        closing(PostgresDriver(strangers)) as driver,
+        pytest.raises(StoreUnavailable, match="make this user the owner"),
+    ):
+        driver.rows("count_slots")
+
+
+@pytest.mark.parametrize("rest", ["?nope=1", "?sslmode", "?user=%zz"])
+def test_a_url_that_the_library_cannot_read_is_a_fault_of_the_setting(rest: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match="ORCHESTRATOR_DATABASE_URL: it is no URL that PostgreSQL takes"
+    ) as said:
+        PostgresDriver(f"postgresql://orc:{PASSWORD}@db/kyc{rest}")
+    assert PASSWORD not in str(said.value)
+    assert said.value.__cause__ is None
+    assert said.value.__suppress_context__

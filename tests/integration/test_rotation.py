@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
@@ -237,6 +238,28 @@ def test_a_document_replaced_during_a_reseal_keeps_its_new_content(bench: Bench)
         assert len(list((bench.folder / "documents" / row.id).iterdir())) == 2, "no old file remains"
     for other in (both, new):
         other.close()
+
+
+def test_a_document_replaced_while_it_is_sealed_anew_keeps_its_new_content(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = bench.collected()
+    both = with_settings(bench, **BOTH)
+    real = both.context.documents.put
+
+    def meanwhile(*what: Any) -> str:
+        location = real(*what)
+        monkeypatch.setattr(both.context.documents, "put", real)
+        collect.put_document(both.context, look.find(both.context, row.id), what[1], pdf("new"), "test")
+        return location
+
+    monkeypatch.setattr(both.context.documents, "put", meanwhile)
+    reseal(both.context, lambda _: None)
+    front, selfie = both.context.store.documents(row.id)
+    assert both.context.documents.get(front) == pdf("new")
+    assert both.context.documents.get(selfie).startswith(b"%PDF-1.7 selfie")
+    assert len(list((bench.folder / "documents" / row.id).iterdir())) == 2, "no other file remains"
+    both.close()
 
 
 def test_a_key_that_is_missing_is_an_error_that_names_it(bench: Bench) -> None:

@@ -135,6 +135,14 @@ def test_polls_have_a_fifth_at_most_while_anything_else_is_due(rows: Rows) -> No
     assert seen[Lane.SHARE] > 30
 
 
+def test_polls_that_are_under_way_count_for_their_fifth(rows: Rows) -> None:
+    rows.add(Lane.POLL, 20)
+    rows.add(Lane.SHARE, 20)
+    room = {Lane.POLL: 20, Lane.SHARE: 1}
+    assert lanes(rows.claim(room)) == {Lane.POLL: 2, Lane.SHARE: 1}
+    assert lanes(rows.claim(room)) == {Lane.SHARE: 1}
+
+
 def test_of_a_lane_the_longest_due_goes_first(rows: Rows) -> None:
     due = rows.add(Lane.SHARE, 15)
     assert [claim.onboarding.id for claim in rows.claim()] == [row.id for row in due[:10]]
@@ -413,6 +421,17 @@ def test_the_first_success_heals_and_wakes_those_that_waited(rows: Rows, lane: L
     woken = {claim.onboarding.id for claim in rows.claim()}
     assert woken == {row.id for row in due} - {probe[0].onboarding.id}, "not those that wait for something else"
     assert later[0].id not in woken
+
+
+def test_a_probe_for_which_there_is_no_slot_is_made_once_there_is_one(rows: Rows) -> None:
+    _unhealthy(rows, Lane.SHARE, "osl")
+    schedule, clock = rows.bench.context.schedule, rows.bench.clock
+    clock.advance(MINUTE)
+    taken = [schedule.take_slot(clock(), "doctor", clock() + 10 * SECOND) for _ in range(10)]
+    assert None not in taken
+    assert rows.claim() == []
+    clock.advance(10 * SECOND)
+    assert lanes(rows.claim()) == {Lane.SHARE: 1}
 
 
 def test_a_transient_failure_of_a_probe_neither_heals_nor_hurts(rows: Rows) -> None:

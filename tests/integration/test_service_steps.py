@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.errors import Conflict, ProviderError
+from orchestrator.errors import Conflict, ProviderError, Unauthenticated
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import collect, look, operate, receive, signup
 from orchestrator.onboarding.apply import Step, apply
+from orchestrator.onboarding.work import SLOT_SLACK
 from orchestrator.records import DeliveryStatus, Onboarding, ShareOutcome, Verdict
 from orchestrator.store import LeaseLost
 from tests.databases import dump
@@ -227,6 +228,18 @@ def test_an_early_webhook_proves_that_a_lost_share_arrived(played: Bench, status
     assert shares(played, row) == [False]
 
 
+def test_a_forged_webhook_is_no_proof_that_a_lost_share_arrived(played: Bench) -> None:
+    row = played.to_share()
+    fault(played, row, "osl.share", reset="before")
+    played.step()
+    sent = signed(played.clock(), status_change("9001", "somebody-else", "PROCESS"))
+    with pytest.raises(Unauthenticated):
+        receive.receive(played.context, played.callback_secret(row), sent.headers, sent.body)
+    assert played.verdicts(row) == [Verdict.FORGED]
+    played.run(QUESTIONS[-1])
+    assert shares(played, row) == [False, True]
+
+
 def test_a_worker_that_dies_after_sending_costs_no_second_share(played: Bench) -> None:
     row = played.to_share()
 
@@ -339,6 +352,16 @@ def test_after_a_reject_its_absence_proves_that_the_next_share_arrived(
     assert played.state(row) is State.AWAITING_CALLBACK
     assert len(shares(played, row)) == (2 if proof else 3)
     assert questions(played, row) - before == (1 if proof else 3)
+
+
+def test_after_a_reject_an_answer_without_a_status_proves_nothing(played: Bench) -> None:
+    row = rejected_once(played)
+    fault(played, row, "osl.share", reset="before")
+    said = {"code": "00000", "data": {"userId": row.osl_user_id, "kycStatus": None}}
+    fault(played, row, "osl.status", times=3, body=json.dumps(said))
+    played.step()
+    played.run(QUESTIONS[-1])
+    assert shares(played, row) == [True, False, True]
 
 
 def test_a_later_round_that_no_reject_ended_has_only_the_webhook_as_proof(played: Bench) -> None:
@@ -475,12 +498,21 @@ def test_a_claim_settles_when_the_query_agrees(
     assert questions(played, row) == 1
 
 
-def test_the_reason_of_a_webhook_is_told_where_the_query_gives_none(played: Bench) -> None:
+def test_the_words_of_a_webhook_are_told_to_nobody(played: Bench) -> None:
     row = played.shared()
     says(played, row, "REJECT")
-    played.receive(row, "REJECT", reason=f"K-number {played.context.identity(row)[1]['idNumber']} is unreadable")
+    played.receive(row, "REJECT", reason="Your account is locked: call +1 555 0100")
     played.step()
-    assert played.view(row).reason == "K-number <idNumber> is unreadable"
+    view = played.view(row)
+    assert (view.onboarding.state, view.onboarding.round, view.reason) == (State.COLLECTING, 2, None)
+
+
+def test_a_reason_may_name_what_tells_nothing_of_who_somebody_is(played: Bench) -> None:
+    row = played.shared(idType="PASSPORT", sourceFunds="Salary", number="2", lastName="Leebrook")
+    operate.ask_for_resubmission(
+        played.context, row.id, "Leebrook: show page 2 of the passport, and proof of salary.", "operator:test"
+    )
+    assert played.view(row).reason == "<lastName>: show page 2 of the passport, and proof of salary."
 
 
 @pytest.mark.parametrize("answer", ["PROCESS", "REJECT", "ON_HOLD", None])
@@ -718,6 +750,21 @@ def test_doubts_make_the_worker_ask_at_most_once_a_minute(played: Bench, make: C
     assert played.state(row) is state
 
 
+def test_a_doubt_answered_with_pass_says_nothing_against_a_claim_that_came_meanwhile(played: Bench) -> None:
+    row = _doubted_parked(played)
+    says(played, row, "PASS")
+    played.receive(row, "PASS", timestamp=played.clock() - HOUR, number=1)
+
+    def overtaken(real: Any, *who: Any) -> Any:
+        answer = real.kyc_status(*who)
+        assert played.receive(row, "FINAL_REJECT") is Verdict.APPLIED
+        return answer
+
+    played.advance(played.claim(), played.with_osl(kyc_status=overtaken))
+    after = played.row(row)
+    assert (after.state, after.claim, after.kyc_status) == (State.CONFIRMING, Event.CALLBACK_FINAL_REJECT, None)
+
+
 @pytest.mark.parametrize("make", DOUBTED)
 def test_a_doubt_answered_with_pass_approves(played: Bench, make: Callable[[Bench], Onboarding]) -> None:
     row = make(played)
@@ -876,6 +923,38 @@ def test_waiting_for_a_slot_counts_as_no_failure(tmp_path: Any, sandbox: Sandbox
     bench.close()
 
 
+def test_the_slot_of_a_call_is_free_one_second_after_its_answer_was_read(
+    tmp_path: Any, sandbox: SandboxProcess
+) -> None:
+    bench = Bench(tmp_path, sandbox, OSL_REQUESTS_PER_SECOND="1")
+    bench.to_share()
+
+    def slowly(real: Any, **how: Any) -> Any:
+        answer = real.share(**how)
+        bench.clock.advance(400)
+        return answer
+
+    bench.advance(bench.claim(), bench.with_osl(share=slowly))
+    bench.clock.advance(SECOND - 1)
+    assert bench.context.schedule.take_slot(bench.clock(), "next", bench.clock() + MINUTE) is None
+    bench.clock.advance(1)
+    assert bench.context.schedule.take_slot(bench.clock(), "next", bench.clock() + MINUTE) == 1
+    bench.close()
+
+
+@pytest.mark.parametrize(("late", "sent"), [(0, True), (1, False)])
+def test_a_call_that_could_outlast_its_slot_is_not_begun(played: Bench, late: int, sent: bool) -> None:
+    row = played.to_share()
+    claims = played.claim()
+    played.clock.advance(SLOT_SLACK + late)
+    played.advance(claims)
+    after = played.row(row)
+    assert len(shares(played, row)) == int(sent)
+    assert (after.state is State.AWAITING_CALLBACK, after.share is ShareOutcome.ARRIVED) == (sent, sent)
+    played.run_to(row, State.AWAITING_CALLBACK)
+    assert (shares(played, row), played.row(row).share_losses) == ([True], 0)
+
+
 @pytest.mark.parametrize("how", [{"status": 401}, {"status": 403}, {"status": 404}, {"redirect": "http://x/"}], ids=str)
 def test_unauthorized_answers_about_one_user_alone_are_retried_without_end(played: Bench, how: dict[str, Any]) -> None:
     row = played.submitted()
@@ -909,6 +988,21 @@ def test_one_who_alone_is_unauthorized_while_others_succeed_is_parked_after_the_
     assert played.state(row) is State.NEEDS_ATTENTION
     assert count(played, row, "btse.upload") == 3
     assert played.context.schedule.health("btse").unhealthy_since is None
+
+
+def test_two_who_are_unauthorized_since_others_succeeded_are_both_retried(played: Bench) -> None:
+    played.submitted()
+    played.step()
+    rows = [played.submitted() for _ in range(2)]
+    for row in rows:
+        fault(played, row, "btse.upload", times=None, status=401)
+    played.run(5 * MINUTE)
+    health = played.context.schedule.health("btse")
+    assert health.last_success_at is not None
+    assert played.clock() - health.last_success_at < 10 * MINUTE
+    for row in rows:
+        after = played.row(row)
+        assert (after.state, after.unauthorized >= 3) == (State.UPLOADING, True)
 
 
 def test_three_users_unauthorized_make_a_provider_unhealthy_and_the_first_success_heals_it(played: Bench) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
 
+from orchestrator.errors import TooManyAttempts, Unauthenticated
 from orchestrator.machine import State
 from orchestrator.onboarding import access
 from tests.pages_server import PUBLIC_URL, Pages, pages_server
@@ -64,6 +68,48 @@ def test_the_eleventh_wrong_token_in_a_minute_has_to_wait(pages: Pages) -> None:
     assert 0 < int(answer.headers["Retry-After"]) <= 60
     pages.clock.now += 60_001
     assert browser.sign_in(pages.operator).status_code == 303
+
+
+def test_of_many_wrong_tokens_at_once_ten_are_told_so_and_the_others_wait(
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked at by nobody before all of them have found that there were none."""
+    many = 24
+    together = threading.Barrier(many, timeout=20)
+    ask = pages.context.access.login_failures
+
+    def asked(address_hash: str, since: int) -> tuple[int, int]:
+        found = ask(address_hash, since)
+        together.wait()
+        return found
+
+    monkeypatch.setattr(pages.context.access, "login_failures", asked)
+
+    def attempt(number: int) -> int:
+        try:
+            access.sign_in(pages.context, f"orc_wrong-{number}", "198.51.100.9")
+        except Unauthenticated:
+            return 401
+        except TooManyAttempts as error:
+            return 429 if 0 < error.retry_after <= 60 else error.retry_after
+        return 303
+
+    with ThreadPoolExecutor(many) as pool:
+        statuses = Counter(pool.map(attempt, range(many)))
+
+    assert statuses == {401: 10, 429: many - 10}
+    monkeypatch.undo()
+    pages.clock.now += 60_001
+    access.sign_in(pages.context, pages.operator, "198.51.100.9")
+
+
+def test_another_port_is_no_other_address(pages: Pages) -> None:
+    browser = pages.browser()
+    answers = [
+        browser.post("/login", {"token": "orc_wrong"}, headers={"X-Forwarded-For": f"198.51.100.9:{4000 + number}"})
+        for number in range(11)
+    ]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429]
 
 
 def test_wrong_tokens_of_another_address_do_not_count(pages: Pages) -> None:

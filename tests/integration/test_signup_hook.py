@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import collect, operate
+from orchestrator.onboarding import collect, operate, signup
 from tests.service import SIGNUP_SECRET, Bench, Web, new_user, raw_request, web_of
 
 HOOK = "/hooks/signup"
@@ -111,6 +111,27 @@ def test_a_new_signup_after_the_old_one_closed_makes_a_new_onboarding(web: Web, 
     assert second.json()["id"] != first
     assert hook(web, event(user), webhook_id="third").json()["id"] == second.json()["id"]
     assert hook(web, event(user), webhook_id="first").json()["id"] == first
+
+
+def test_a_webhook_id_that_began_an_onboarding_in_another_process_meanwhile_gives_that_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = bench.context
+    asked = signup.checked_signup(context, new_user())
+    real = context.store.live_onboarding
+    began: list[str] = []
+
+    def meanwhile(merchant_user_id: str) -> Any:
+        monkeypatch.setattr(context.store, "live_onboarding", real)
+        began.append(signup.sign_up(context, asked, "test", "once")[0].id)
+        operate.cancel(context, began[0], "test")
+        began.append(signup.sign_up(context, asked, "test", "again")[0].id)
+        return real(merchant_user_id)
+
+    monkeypatch.setattr(context.store, "live_onboarding", meanwhile)
+    row, new = signup.sign_up(context, asked, "test", "once")
+    assert began[0] != began[1]
+    assert (row.id, new) == (began[0], False)
 
 
 def test_a_settled_user_still_lives(web: Web) -> None:

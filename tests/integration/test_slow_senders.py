@@ -147,6 +147,14 @@ def test_slow_senders_do_not_delay_others(server: Server, count: int, data: byte
     assert max(seconds) < 1.0
 
 
+def test_who_asks_again_and_again_and_reads_nothing_holds_no_thread(server: Server) -> None:
+    """Twice as many as there are threads, each with 60 requests for more than a connection's buffers hold."""
+    with contextlib.ExitStack() as stack:
+        server.slow(stack, 32, request("GET", "/?size=200000") * 60)
+        time.sleep(0.5)
+        assert max(server.seconds_to_answer() for _ in range(20)) < 1.0
+
+
 def test_who_drips_is_answered_408_and_holds_nobody_up(impatient: Server) -> None:
     with contextlib.ExitStack() as stack:
         clients = impatient.slow(stack, 16, b"POST /drip HTTP/1.1\r\n")
@@ -200,7 +208,7 @@ def test_a_refusal_is_a_problem_and_ends_the_connection(server: Server, case: st
         assert answer.status == status
         if " /u/" in head:
             assert answer.headers["content-type"] == "text/html; charset=utf-8"
-            assert b"<h1>That was too much at once</h1>" in answer.body
+            assert b"<h1>That file is too large</h1>" in answer.body
         else:
             problem = json.loads(answer.body)
             assert (problem["status"], problem["type"]) == (status, "about:blank")
@@ -241,6 +249,13 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
 def test_a_body_that_the_application_skips_is_not_taken_for_a_request(server: Server) -> None:
     with Client(server.port) as client:
         assert client.ask("POST", "/?skip=1", request("GET", "/smuggled")).status == 200
+        assert client.ask("GET", "/next").body.split()[1] == b"/next"
+
+
+def test_a_connection_outlives_a_large_body_that_the_application_skips(server: Server) -> None:
+    with Client(server.port) as client:
+        answer = client.ask("PUT", f"{DOCUMENT}?skip=1", random.randbytes(5_000_001))
+        assert (answer.status, answer.headers["connection"]) == (200, "keep-alive")
         assert client.ask("GET", "/next").body.split()[1] == b"/next"
 
 

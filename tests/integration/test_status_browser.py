@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import Route, expect
 
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import access
+from orchestrator.onboarding import access, collect
 from tests.browser import DESKTOP, LONGEST_PAGE, PHONE, OpenBrowser, Visitor
 from tests.make_screenshots import seed
-from tests.pages_server import PROFILE, Pages, pages_server, put_documents
+from tests.pages_server import PROFILE, PUBLIC_URL, Pages, pages_server, put_documents
 
 LIST = "/status/onboardings"
 LOOK = "document.dispatchEvent(new Event('visibilitychange'))"
@@ -112,6 +113,110 @@ def test_a_list_changes_under_the_readers_eyes_and_nothing_else_does(open_browse
     expect(page.get_by_role("checkbox", name="z-third")).not_to_be_checked()
     expect(page.locator("[data-selected]")).to_have_text("1 selected:")
     assert page.locator(".several details").get_attribute("open") is not None
+
+
+def test_what_is_open_stays_open_and_nothing_else_opens_where_a_part_goes_away(
+    open_browser: OpenBrowser, pages: Pages
+) -> None:
+    row = pages.in_state(State.AWAITING_CALLBACK, "k-open")
+    visitor = signed_in(open_browser, pages)
+    page = visitor.page
+    visitor.go(path_of(pages, "k-open"))
+    parts = page.locator(".actions summary")
+    assert parts.all_inner_texts() == ["Ask the user to submit again…", "Link for the user…", "Cancel…"]
+    parts.nth(1).click()
+    pages.happen(row.id, Event.CALLBACK_PASS)
+    page.evaluate(LOOK)
+    expect(page.locator(".badges")).to_contain_text("Confirming")
+    expect(parts).to_have_text(["Link for the user…", "Cancel…"])
+    expect(page.locator(".actions details[open]")).to_have_count(1)
+    expect(page.locator("#link")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel this onboarding")).to_be_hidden()
+    assert page.evaluate("document.activeElement.textContent") == "Link for the user…"
+    expect(page.get_by_role("button", name="Print this page")).to_be_visible()
+
+
+def test_an_open_page_shows_the_link_that_works(open_browser: OpenBrowser, pages: Pages) -> None:
+    row = pages.sign_up("k-link")
+    visitor = signed_in(open_browser, pages)
+    visitor.go(path_of(pages, "k-link"))
+    link = visitor.page.locator("#link")
+    before = f"{PUBLIC_URL}{pages.link(row.id)}"
+    expect(link).to_have_value(before)
+    collect.renew_link(pages.context, row.id, "operator:olga")
+    visitor.page.evaluate(LOOK)
+    expect(link).to_have_value(f"{PUBLIC_URL}{pages.link(row.id)}")
+    expect(link).not_to_have_value(before)
+
+
+@pytest.mark.parametrize("path", ["/status", LIST, "one"])
+def test_a_page_says_since_when_it_is_no_longer_up_to_date(open_browser: OpenBrowser, pages: Pages, path: str) -> None:
+    visitor = signed_in(open_browser, pages, timezone_id="UTC")
+    page = visitor.page
+    visitor.go(path_of(pages, "shop-48201") if path == "one" else path)
+    stamp, stale = page.locator("[data-as-of] time"), page.locator("[data-stale]")
+    page.evaluate(LOOK)
+    for _ in range(2):  # the second is a 304
+        pages.clock.now += 1_000
+        page.evaluate(LOOK)
+        expect(stamp).to_have_text(f"{datetime.fromtimestamp(pages.clock.now / 1000, UTC):%Y-%m-%d %H:%M:%S}")
+    last = stamp.inner_text()
+    with visitor.without_network():
+        for _ in range(2):
+            expect(stale).to_be_empty()
+            with page.expect_event("requestfailed"):
+                page.evaluate(LOOK)
+        expect(stale).to_have_text(f"Not up to date since {last}: no connection")
+    visitor.check_accessible()
+    page.evaluate(LOOK)
+    expect(stale).to_be_empty()
+    page.route("**/status**", lambda route: route.fulfill(status=503))
+    for _ in range(2):
+        with page.expect_response("**/status**"):
+            page.evaluate(LOOK)
+    expect(stale).to_have_text(f"Not up to date since {last}: the service answers 503")
+
+
+def test_what_left_the_list_is_no_longer_counted_as_selected(open_browser: OpenBrowser, pages: Pages) -> None:
+    row = pages.in_state(State.AWAITING_CALLBACK, "k-selected")
+    visitor = signed_in(open_browser, pages)
+    page = visitor.page
+    visitor.go(f"{LIST}?state=awaiting_callback")
+    page.get_by_role("checkbox", name="k-selected").check()
+    expect(page.locator("[data-selected]")).to_have_text("1 selected:")
+    pages.happen(row.id, Event.CALLBACK_PASS)
+    page.evaluate(LOOK)
+    expect(page.get_by_role("checkbox", name="k-selected")).to_have_count(0)
+    expect(page.locator("[data-selected]")).to_have_text("Select some, then:")
+
+
+@pytest.mark.parametrize(("width", "size"), [(390, 200), (740, 100), (768, 100), (820, 100)])
+def test_nothing_sticks_out_on_a_tablet_or_where_text_is_twice_as_large(
+    open_browser: OpenBrowser, pages: Pages, width: int, size: int
+) -> None:
+    pages.in_state(State.AWAITING_CALLBACK, f"merchant-user-{width:08}")
+    visitor = signed_in(open_browser, pages, {"viewport": {"width": width, "height": 900}})
+    for path in ("/status", f"{LIST}?state=awaiting_callback", path_of(pages, "shop-48436"), f"{LIST}/onb_none"):
+        visitor.go(path)
+        visitor.page.evaluate(f"document.documentElement.style.fontSize = '{size}%'")
+        visitor.page.evaluate("document.querySelectorAll('main details').forEach((part) => { part.open = true })")
+        visitor.check_fits()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_the_order_of_the_list_can_be_read_whole(open_browser: OpenBrowser, pages: Pages, width: int) -> None:
+    visitor = signed_in(open_browser, pages, {"viewport": {"width": width, "height": 900}})
+    visitor.go(LIST)
+    needed, there = visitor.page.evaluate(
+        """() => {
+          const select = document.getElementById("sort"), probe = document.body.appendChild(select.cloneNode(true));
+          const style = getComputedStyle(select);
+          for (const name of ["font", "padding", "border"]) probe.style[name] = style[name];
+          Object.assign(probe.style, { position: "absolute", width: "max-content" });
+          return [probe.offsetWidth, select.offsetWidth];
+        }"""
+    )
+    assert needed <= there
 
 
 def test_an_open_page_asks_only_while_it_is_seen_and_gets_nothing_while_nothing_changes(

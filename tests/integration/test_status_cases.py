@@ -107,7 +107,7 @@ def the_one_button(now: Locator) -> Locator:
 
 def press(visitor: Visitor, button: Locator, says: str) -> None:
     button.click()
-    expect(visitor.page.get_by_role("status")).to_have_text(says)
+    expect(visitor.page.locator(".banner[role=status]")).to_have_text(says)
 
 
 def live(visitor: Visitor, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 from collections.abc import Iterator
 from io import StringIO
@@ -181,6 +182,58 @@ def test_several_need_the_sessions_token_an_operator_and_a_verb(pages: Pages) ->
     assert 'name="id"' not in pages.browser(pages.viewer).get(LIST).text
 
 
+def test_pressing_a_button_with_nothing_selected_leads_back_to_the_same_list(pages: Pages) -> None:
+    browser = pages.browser(pages.operator)
+    pages.sign_up("u-1")
+    answer = browser.act(LIST, f"{LIST}?state=collecting&sort=oldest", action="retry")
+    assert answer.status_code == 422
+    assert "<h1>Nothing selected</h1>" in answer.text
+    assert f'href="{LIST}?state=collecting&amp;sort=oldest"' in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    missing = browser.get(f"{LIST}/onb_none").text
+    assert '<a class="button" href="/status">Overview</a>' in missing
+
+
+def test_the_list_that_one_came_from_is_kept_on_the_way_through_it(pages: Pages) -> None:
+    rows = [pages.in_state(State.AWAITING_CALLBACK, f"u-{number}") for number in range(52)]
+    browser = pages.browser(pages.operator)
+    first = browser.get(f"{LIST}?state=awaiting_callback&sort=unchanged&verdict=").text
+    following = re.search(r'rel="next" href="([^"]+)"', first)
+    assert following
+    for text in (following[1], f"{LIST}?state=awaiting_callback&amp;sort=unchanged"):
+        query = text.partition("?")[2]
+        page = browser.get(html.unescape(text)).text
+        links = re.findall(r'<th scope="row"><a href="([^"]+)"', page)
+        assert links
+        for link in (links[0], links[-1]):
+            assert sorted(link.partition("?")[2].split("&amp;")) == sorted(query.split("&amp;"))
+            assert back_of(browser.get(html.unescape(link)).text) == sorted(query.split("&amp;"))
+        done = browser.act(LIST, html.unescape(links[0].replace("?", "/link?")))
+        assert done.status_code == 303
+        assert back_of(browser.get(done.headers["Location"]).text) == sorted(query.split("&amp;"))
+        form = re.search(r'<form method="post" action="([^"]+)">\s*<div class="several">', page)
+        assert form
+        told = browser.act(LIST, html.unescape(form[1]), action="retry", id=rows[0].id).text
+        assert back_of(told) == sorted(query.split("&amp;"))
+    plain = browser.get(f"{LIST}/{rows[0].id}").text
+    assert f'<a href="{LIST}">All onboardings</a>' in plain
+
+
+@pytest.mark.parametrize("query", ["state=x", "cursor=x&state=approved", "sort=//evil.example", "from=//evil.example"])
+def test_a_way_back_that_is_no_list_is_forgotten(pages: Pages, query: str) -> None:
+    row = pages.sign_up("u-1")
+    page = pages.browser(pages.operator).get(f"{LIST}/{row.id}?{query}").text
+    assert f'<a href="{LIST}">All onboardings</a>' in page
+    assert f'action="{LIST}/{row.id}/cancel"' in page
+
+
+def back_of(page: str) -> list[str]:
+    """The filters of the list that the page leads back to."""
+    found = re.search(rf'<nav class="back"[^>]*><a href="{LIST}\?([^"]*)">Back to the list</a>', page)
+    assert found
+    return sorted(found[1].split("&amp;"))
+
+
 # What is counted -------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +288,34 @@ def test_the_overview_names_who_needs_a_person_and_what_is_stuck_since_when(page
     text = visible(pages.browser(pages.viewer).get("/status").text)
     assert "u-parked since 2026-11-22 10:00:0" in text
     assert "(2 h)" in text
+
+
+def test_those_who_are_stuck_beyond_what_is_shown_are_counted_with_a_way_to_them(pages: Pages) -> None:
+    for number in range(9):
+        row = pages.in_state(State.AWAITING_CALLBACK, f"u-silent-{number}")
+        pages.happen(row.id, Event.ANSWERED_OPEN, changes={"step_at": pages.clock.now + DAY})
+    assert overview(pages.context).more_stuck.number == 0
+    pages.clock.now += 2 * HOUR
+    for number in range(7):
+        pages.in_state(State.UPLOADING, f"u-late-{number}")
+    pages.clock.now += 3 * 60_000
+    seen = overview(pages.context)
+    assert len(seen.stuck) == 10
+    more = seen.more_stuck
+    assert (more.number, more.at_least) == (6, False)
+    assert more.lists == [(State.AWAITING_CALLBACK, "over-1h"), (State.UPLOADING, "")]
+    browser = pages.browser(pages.viewer)
+    page = browser.get("/status").text
+    assert "And 6 more: Awaiting callback, over an hour , Uploading" in visible(page)
+    links = [html.unescape(link) for link in re.findall(r'href="([^"]*sort=unchanged[^"]*)"', page)]
+    assert [len(listed(browser.get(link).text)) for link in links] == [9, 7]
+
+
+def test_more_are_stuck_than_are_looked_at(pages: Pages) -> None:
+    for number in range(51):
+        pages.in_state(State.UPLOADING, f"u-{number}")
+    pages.clock.now += HOUR
+    assert "And at least 45 more: Uploading" in visible(pages.browser(pages.viewer).get("/status").text)
 
 
 def test_a_providers_answers_and_its_budget_are_shown(pages: Pages) -> None:

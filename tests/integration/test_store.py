@@ -581,13 +581,15 @@ def test_a_search_by_each_key_finds_exactly_it(bench: Bench) -> None:
     row = apply(bench.context, row.id, lambda row: [Step(None, "test", changes={"osl_user_id": "osl-1"})])
     email, _ = bench.context.identity(row)
     for text in (row.id, row.merchant_user_id, "osl-1"):
-        assert [found.id for found in store.search(text, [], 10)] == [row.id]
-    assert [found.id for found in store.search(email, sealer.hashes("email", email), 10)] == [row.id]
-    assert store.search(email, [], 10) == []
-    assert store.search("", [], 10) == []
-    assert [found.id for found in store.search(other.id, sealer.hashes("email", email), 1)] == [
-        max((row, other), key=lambda found: (found.created_at, found.id)).id
-    ]
+        assert [found.id for found in store.search(text, [], None, None, 10)] == [row.id]
+    assert [found.id for found in store.search(email, sealer.hashes("email", email), None, None, 10)] == [row.id]
+    assert store.search(email, [], None, None, 10) == []
+    assert store.search("", [], None, None, 10) == []
+    newer, older = sorted((row, other), key=lambda found: (found.created_at, found.id), reverse=True)
+    hashes = sealer.hashes("email", email)
+    assert [found.id for found in store.search(other.id, hashes, None, None, 1)] == [newer.id]
+    after = (newer.created_at, newer.id)
+    assert [found.id for found in store.search(other.id, hashes, None, after, 1)] == [older.id]
 
 
 def test_each_key_leads_to_its_onboarding(bench: Bench) -> None:

@@ -21,8 +21,14 @@ from orchestrator.supervisor import Pace
 
 HERE = Path(__file__).parent
 SUPERVISE = """
-import json, signal, sys
+import json, logging, signal, sys
 from orchestrator.supervisor import Command, Pace, Supervisor
+class Pauses(logging.Handler):
+    def emit(self, record):
+        if record.getMessage() == "process_ended":
+            with open("pauses", "a") as file:
+                print(record.again_in_seconds, file=file)
+logging.getLogger("orchestrator.supervisor").addHandler(Pauses())
 # Whoever runs the tests in the background may have them ignored, which the supervisor would respect.
 for number in (signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
@@ -31,7 +37,9 @@ reloads = {"web": signal.SIGHUP}
 children = [Command(name, argv, reload=reloads.get(name)) for name, argv in commands.items()]
 sys.exit(Supervisor(children, Pace(**pace), may_reload=lambda: not __import__("os").path.exists("faulty")).run())
 """
-QUICK = {"first_pause": 0.1, "longest_pause": 0.4, "steady_after": 60.0, "kill_after": 5.0}
+QUICK = {"first_pause": 0.1, "longest_pause": 0.4, "steady_after": 60.0, "kill_after": 60.0}
+SOON = 20.0
+"""Seconds that nothing here takes, however busy the machine is."""
 
 # Children write `pid time` to a file at each start, then do what the rest says.
 LOAD = "import os, signal, sys, time; note = open(sys.argv[1], 'a'); "
@@ -66,13 +74,17 @@ class Scene:
         rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [(int(pid), float(at)) for pid, at in rows]
 
+    def pauses(self) -> list[float]:
+        """The pause that the supervisor makes after each death so far."""
+        return [float(line) for line in (self.folder / "pauses").read_text().split()]
+
     def pid(self, name: str, start: int = 1) -> int:
         """The pid of that start, awaited."""
         until(lambda: len(self.starts(name)) >= start)
         return self.starts(name)[start - 1][0]
 
 
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = SOON) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -101,7 +113,7 @@ def test_a_signal_ends_all_children_and_then_the_supervisor(scene: Scene, number
     supervisor = scene.supervise({"web": STAY, "worker": STAY})
     pids = [scene.pid("web"), scene.pid("worker")]
     supervisor.send_signal(number)
-    assert supervisor.wait(timeout=3) == 0
+    assert supervisor.wait(timeout=SOON) == 0
     assert not any(map(is_alive, pids))
 
 
@@ -119,7 +131,7 @@ def test_sigusr1_has_children_read_their_settings_anew_without_a_pause(scene: Sc
         assert scene.pid("worker", start=number) != worker, "ended and started again at once"
         assert scene.pid("web", start=number) == web, "told, and never ended"
     supervisor.terminate()
-    assert supervisor.wait(timeout=5) == 0
+    assert supervisor.wait(timeout=SOON) == 0
 
 
 def test_ctrl_c_reaches_the_children_as_sigterm_only(scene: Scene) -> None:
@@ -127,7 +139,7 @@ def test_ctrl_c_reaches_the_children_as_sigterm_only(scene: Scene) -> None:
     supervisor = scene.supervise({"web": LOAD + told + STAY})
     scene.pid("web")
     os.killpg(supervisor.pid, signal.SIGINT)
-    assert supervisor.wait(timeout=3) == 0
+    assert supervisor.wait(timeout=SOON) == 0
     assert "INT" not in (scene.folder / "web").read_text()
 
 
@@ -136,16 +148,16 @@ def test_a_child_that_dies_starts_again_after_growing_pauses(scene: Scene) -> No
     scene.pid("worker", start=4)
     times = [at for _, at in scene.starts("worker")]
     pauses = [after - before for before, after in itertools.pairwise(times[:4])]
-    for pause, least in zip(pauses, (0.1, 0.2, 0.4), strict=True):
-        assert least <= pause < least + 0.3
+    meant = scene.pauses()[:3]
+    assert meant == [0.1, 0.2, 0.4]
+    assert all(pause >= least for pause, least in zip(pauses, meant, strict=True))
     assert len(scene.starts("web")) == 1
 
 
 def test_the_pauses_begin_anew_once_a_child_has_lived_long_enough(scene: Scene) -> None:
     scene.supervise({"worker": NOTE + "time.sleep(0.2)"}, steady_after=0.15)
     scene.pid("worker", start=4)
-    times = [at for _, at in scene.starts("worker")]
-    assert times[3] - times[2] < 0.55
+    assert scene.pauses()[:3] == [0.1, 0.1, 0.1]
 
 
 def test_the_pauses_are_one_two_four_and_at_most_sixty_seconds() -> None:
@@ -154,7 +166,7 @@ def test_the_pauses_are_one_two_four_and_at_most_sixty_seconds() -> None:
 
 def test_a_settings_fault_at_the_first_start_ends_everything_with_2(scene: Scene) -> None:
     supervisor = scene.supervise({"web": STAY, "worker": NOTE + "time.sleep(0.2); sys.exit(2)"})
-    assert supervisor.wait(timeout=3) == 2
+    assert supervisor.wait(timeout=SOON) == 2
     assert not is_alive(scene.pid("web"))
     assert len(scene.starts("worker")) == 1
 
@@ -170,8 +182,8 @@ def test_a_child_that_ignores_sigterm_is_killed_in_time_with_all_it_started(scen
     pids = [scene.pid("worker"), scene.pid("worker", start=2)]
     began = time.monotonic()
     supervisor.terminate()
-    assert supervisor.wait(timeout=3) == 0
-    assert 0.3 <= time.monotonic() - began < 1.0
+    assert supervisor.wait(timeout=SOON) == 0
+    assert time.monotonic() - began >= 0.3
     until(lambda: not any(map(is_alive, pids)))
 
 
@@ -180,15 +192,15 @@ def test_no_child_outlives_a_supervisor_that_is_killed(scene: Scene) -> None:
     pids = [scene.pid("web"), scene.pid("worker")]
     supervisor.kill()
     supervisor.wait()
-    until(lambda: not any(map(is_alive, pids)), 1.0)
+    until(lambda: not any(map(is_alive, pids)))
 
 
 def test_a_stop_does_not_wait_for_a_pause_to_end(scene: Scene) -> None:
-    supervisor = scene.supervise({"worker": NOTE + "sys.exit(1)"}, first_pause=30.0, longest_pause=30.0)
+    supervisor = scene.supervise({"worker": NOTE + "sys.exit(1)"}, first_pause=60.0, longest_pause=60.0)
     scene.pid("worker")
     time.sleep(0.1)
     supervisor.terminate()
-    assert supervisor.wait(timeout=1) == 0
+    assert supervisor.wait(timeout=SOON) == 0
 
 
 def test_a_command_that_does_not_exist_is_tried_again(scene: Scene) -> None:
@@ -196,7 +208,7 @@ def test_a_command_that_does_not_exist_is_tried_again(scene: Scene) -> None:
     time.sleep(0.5)
     assert supervisor.poll() is None
     supervisor.terminate()
-    assert supervisor.wait(timeout=1) == 0
+    assert supervisor.wait(timeout=SOON) == 0
 
 
 def test_a_gunicorn_whose_master_is_killed_serves_again_on_its_port(scene: Scene) -> None:
@@ -221,4 +233,4 @@ def test_a_gunicorn_whose_master_is_killed_serves_again_on_its_port(scene: Scene
     os.kill(first, signal.SIGKILL)
     until(lambda: master() not in (0, first) and answers())
     supervisor.terminate()
-    assert supervisor.wait(timeout=3) == 0
+    assert supervisor.wait(timeout=SOON) == 0

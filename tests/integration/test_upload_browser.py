@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Request, Route, expect
 
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import collect, operate
+from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 from tests.browser import DESKTOP, LONGEST_PAGE, PHONE, OpenBrowser, Visitor
@@ -27,6 +30,12 @@ DROP = """([name, type, base64]) => {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const data = new DataTransfer();
   data.items.add(new File([bytes], name, { type }));
+  document.querySelector(".choose").dispatchEvent(
+    new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+}"""
+DROP_TWO = """() => {
+  const data = new DataTransfer();
+  for (const name of ["one.jpg", "two.jpg"]) data.items.add(new File(["x"], name, { type: "image/jpeg" }));
   document.querySelector(".choose").dispatchEvent(
     new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
@@ -89,6 +98,15 @@ def arrived(visitor: Visitor) -> None:
 def stored(pages: Pages, row: Onboarding, kind: str) -> bytes:
     document = next(item for item in pages.context.store.documents(row.id) if item.kind == kind)
     return pages.context.documents.get(document)
+
+
+def until(happened: Callable[[], bool], visitor: Visitor) -> None:
+    """Wait while the browser goes on."""
+    for _ in range(200):
+        if happened():
+            return
+        visitor.page.wait_for_timeout(100)
+    pytest.fail("it did not happen within 20 s")
 
 
 def test_a_huge_photo_is_sent_small_and_without_its_place(
@@ -164,7 +182,7 @@ def test_what_cannot_be_used_is_told_at_once_and_nothing_is_sent(
     visitor = at("front")
     error = visitor.page.locator("#idFileFront-error")
     cases = (
-        (HEIC, "photo.heic", "image/heic", "cannot open HEIC photos"),
+        (HEIC, "photo.heic", "image/heic", "Open this link on your phone and take the photo there"),
         (b"hello", "photo.jpg", "image/jpeg", "cannot be read as a JPG, PNG or PDF"),
         (b"%PDF-1.7" + bytes(LARGEST_DOCUMENT), "scan.pdf", "application/pdf", "larger than 5 MB"),
     )
@@ -179,6 +197,87 @@ def test_what_cannot_be_used_is_told_at_once_and_nothing_is_sent(
     arrived(visitor)
     expect(error).to_be_empty()
     assert stored(pages, row, "idFileFront") == b"%PDF-1.7 small"
+
+
+def test_who_holds_a_phone_is_told_of_the_button_that_takes_a_photo(at: Callable[..., Visitor]) -> None:
+    visitor = at("front", PHONE)
+    choose(visitor, "idFileFront", HEIC, "photo.heic", "image/heic")
+    expect(visitor.page.locator("#idFileFront-error")).to_contain_text("Take the photo with the button here")
+    expect(visitor.page.locator(".camera label")).to_be_visible()
+
+
+def test_the_photo_chosen_last_is_kept_though_an_earlier_one_is_still_being_sent(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    visitor = at("front", PHONE)
+    tries: list[Request] = []
+    ends: list[Request] = []
+
+    def note(where: list[Request]) -> Callable[[Request], None]:
+        return lambda request: where.append(request) if request.method == "PUT" else None
+
+    def sent() -> int:
+        percent: int = visitor.page.evaluate("document.querySelector('.sending progress').value")
+        return percent
+
+    visitor.page.on("request", note(tries))
+    visitor.page.on("requestfinished", note(ends))
+    visitor.page.on("requestfailed", note(ends))
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 150_000}
+    visitor.context.new_cdp_session(visitor.page).send("Network.emulateNetworkConditions", slow)
+    choose(visitor, "idFileFront", photo(1200, 900, noisy=True))
+    until(lambda: 20 < sent() < 90, visitor)
+    choose(visitor, "idFileFront", photo(64, 48))
+    arrived(visitor)
+    # The first one's end changes neither what is there nor what the page says.
+    until(lambda: len(ends) == 2, visitor)
+    assert len(tries) == 2
+    assert sent() == 100
+    with Image.open(BytesIO(stored(pages, row, "idFileFront"))) as image:
+        assert image.size == (64, 48)
+
+
+def test_a_photo_that_is_being_stored_is_replaced_only_afterwards(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its bytes have left the browser: giving it up would not keep the server from storing it last."""
+    put = collect.put_document
+    begun: list[str] = []
+    may_go_on = threading.Event()
+
+    def slow(context: Context, began: Onboarding, *how: Any) -> Onboarding:
+        begun.append(began.id)
+        if len(begun) == 1:
+            assert may_go_on.wait(20)
+        return put(context, began, *how)
+
+    monkeypatch.setattr(collect, "put_document", slow)
+    visitor = at("front", PHONE)
+    choose(visitor, "idFileFront", photo(300, 200))
+    until(lambda: len(begun) == 1, visitor)
+    visitor.page.wait_for_timeout(500)
+    choose(visitor, "idFileFront", photo(64, 48))
+    expect(visitor.page.locator(".preview img")).to_be_visible()
+    visitor.page.wait_for_timeout(500)
+    assert len(begun) == 1
+    may_go_on.set()
+    arrived(visitor)
+    with Image.open(BytesIO(stored(pages, row, "idFileFront"))) as image:
+        assert image.size == (64, 48)
+
+
+def test_two_files_at_once_give_up_what_is_being_sent(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    visitor = at("front", DESKTOP)
+    visitor.page.route("**/documents/idFileFront", lambda route: None)
+    with visitor.page.expect_request("**/documents/idFileFront"):
+        choose(visitor, "idFileFront", photo(300, 200))
+    with visitor.page.expect_event("requestfailed"):
+        visitor.page.evaluate(DROP_TWO)
+    expect(visitor.page.locator("#idFileFront-error")).to_contain_text("Choose only one")
+    expect(visitor.page.locator(".sending")).to_be_hidden()
+    assert pages.context.store.documents(row.id) == []
 
 
 def test_a_file_is_dragged_onto_the_page_and_replaced(
@@ -250,12 +349,15 @@ WRONG = {
     "phoneNumber": ("call me", "2345", "+852 5555 1234", "12"),
     "firstName": ("Ana", "A\u202eb", "\u00c9lo\u00efse d\u2019Or", "\u9673\u5927\u6587"),
     "street": ("1 Main St.", "a\u0007b"),
+    "dob": ("1990-12-31", "2999-01-01"),
+    "idExpiry": ("1999-01-01", "2999-12-31"),
 }
+SCREEN_OF = {"firstName": "name", "phoneNumber": "about", "street": "address", "dob": "about", "idExpiry": "document"}
 
 
 def test_the_browser_says_what_the_server_would_say(pages: Pages, at: Callable[..., Visitor], row: Onboarding) -> None:
     visitor, browser, path = at("name"), pages.browser(), pages.link(row.id)
-    for name, screen in (("firstName", "name"), ("phoneNumber", "about"), ("street", "address")):
+    for name, screen in SCREEN_OF.items():
         visitor.go(f"{path}?step={screen}")
         for text in WRONG[name]:
             answer = browser.post(f"{path}?step=check", {name: text}).text
@@ -263,6 +365,24 @@ def test_the_browser_says_what_the_server_would_say(pages: Pages, at: Callable[.
             visitor.page.fill(f"#{name}", text)
             visitor.page.locator(f"#{name}").dispatch_event("change")
             assert visitor.page.inner_text(f"#{name}-error") == (told[1] if told else ""), text
+
+
+def test_a_date_is_judged_only_once_its_year_is_whole(at: Callable[..., Visitor]) -> None:
+    visitor = at("document")
+    error = visitor.page.locator("#idExpiry-error")
+    visitor.page.focus("#idExpiry")
+    visitor.page.keyboard.type("12122")
+    assert visitor.page.input_value("#idExpiry") == "0002-12-12"
+    expect(error).to_be_empty()
+    visitor.page.get_by_role("button", name="Continue").click()
+    expect(error).to_contain_text("has expired")
+    visitor.page.fill("#idExpiry", "")
+    visitor.page.focus("#idExpiry")
+    visitor.page.keyboard.type("12121999")
+    expect(error).to_contain_text("has expired")
+    visitor.page.fill("#idExpiry", "2999-12-31")
+    visitor.page.locator("#idExpiry").dispatch_event("change")
+    expect(error).to_be_empty()
 
 
 def test_what_is_missing_is_told_before_anything_is_sent(pages: Pages, at: Callable[..., Visitor]) -> None:
@@ -291,6 +411,22 @@ def test_every_screen_is_accessible_and_fits_a_phone(
         # The screens with questions are made alike: the largest stands for them in one of the languages.
         if not dark or screen in ("start", "type", "about", "back", "check"):
             visitor.check_accessible()
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-TW"])
+def test_every_screen_fits_a_phone_with_text_of_twice_the_size(
+    pages: Pages, open_browser: OpenBrowser, locale: str
+) -> None:
+    row = pages.sign_up(f"u-large-{locale}", profile={"idType": "ID_CARD", "firstName": "Ana"})
+    put_documents(pages, row.id, "idFileFront")
+    visitor = open_browser(pages.url, PHONE | {"viewport": {"width": 390, "height": 844}}, locale=locale)
+    for screen in ("start", *SCREENS):
+        visitor.go(f"{pages.link(row.id)}?step={screen}")
+        visitor.page.evaluate("document.documentElement.style.fontSize = '200%'")
+        visitor.check_fits()
+        edges = "(all) => all.map((one) => one.getBoundingClientRect().right)"
+        [card] = visitor.page.eval_on_selector_all(".card:has(.overview)", edges) or [0]
+        assert all(right <= card for right in visitor.page.eval_on_selector_all(".overview .button", edges))
 
 
 def test_every_screen_weighs_little(pages: Pages, open_browser: OpenBrowser, row: Onboarding) -> None:

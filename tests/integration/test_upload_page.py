@@ -343,6 +343,33 @@ def test_the_address_and_a_lasting_device_id_are_noted(pages: Pages) -> None:
     assert "Set-Cookie" not in browser.get(path).headers
 
 
+def test_a_form_of_fields_alone_is_small(pages: Pages) -> None:
+    path = pages.link(pages.sign_up("u-1").id)
+    fields = "&".join(f"{number:x}" for number in range(60_000)).encode()
+    how = {"headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+    assert pages.browser().post(path, fields, **how).status_code == 413
+    assert pages.browser().post(path, fields[:200_000], **how).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("told", "noted"),
+    [
+        ("198.51.100.7:4711", "198.51.100.7"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("unknown", None),
+        ("[198.51.100.7", None),
+    ],
+)
+def test_of_what_a_proxy_says_of_the_sender_only_an_address_is_noted(
+    pages: Pages, told: str, noted: str | None
+) -> None:
+    row = pages.sign_up("u-1")
+    assert pages.browser().post(pages.link(row.id), {"dob": ""}, headers={"X-Forwarded-For": told}).status_code == 303
+    assert pages.profile(row.id).get("ip") == noted
+
+
 def test_a_browser_without_the_cookie_gets_the_id_that_is_stored(pages: Pages) -> None:
     row = pages.sign_up("u-1")
     browser = pages.browser()
@@ -437,6 +464,63 @@ def test_documents_are_never_written_in_plain(pages: Pages, tmp_path: Path) -> N
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any("documents" in path.parts for path in files)
     assert not [path for path in files if b"MARKER-OF-A-PLAIN-DOCUMENT" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "words"),
+    [
+        # The clock stands at 2026-11-22 in UTC: a day more or less may be the user's own.
+        ("dob", "2026-11-22", "2026-11-23", "not come yet"),
+        ("idExpiry", "2026-11-21", "2026-11-20", "has expired"),
+    ],
+)
+def test_a_day_that_cannot_be_right_is_told_and_not_kept(
+    pages: Pages, name: str, right: str, wrong: str, words: str
+) -> None:
+    row = pages.sign_up("u-1")
+    browser, path = pages.browser(), pages.link(row.id)
+    refused = send(browser, path, {name: wrong, "firstName": "Ana", "phoneNumber": "call me"})
+    assert refused.status_code == 422
+    assert words in field_error(refused.text, name)
+    assert "+852" in field_error(refused.text, "phoneNumber")
+    kept = pages.profile(row.id)
+    assert (kept["firstName"], kept.get(name)) == ("Ana", None)
+    assert words in field_error(send(browser, path, {name: wrong}, "submit").text, name)
+    assert send(browser, path, {name: right}).status_code == 303
+    assert pages.profile(row.id)[name] == right
+
+
+def test_a_day_that_cannot_be_right_is_told_in_chinese_too(pages: Pages) -> None:
+    row = pages.sign_up("u-1")
+    page = send(
+        pages.browser(), f"{pages.link(row.id)}?lang=zh-Hant-TW", {"dob": "2999-01-01", "idExpiry": "1999-01-01"}
+    )
+    assert "這一天還沒到" in field_error(page.text, "dob")
+    assert "證件已過期" in field_error(page.text, "idExpiry")
+
+
+def test_the_api_takes_any_day(pages: Pages) -> None:
+    days = {"dob": "2999-01-01", "idExpiry": "1999-01-01"}
+    assert pages.profile(pages.sign_up("u-1", profile=days).id) == days
+
+
+def test_who_typed_something_comes_back_to_it_without_any_file(pages: Pages) -> None:
+    row = pages.sign_up("u-1")
+    browser, path = pages.browser(), pages.link(row.id)
+    page = browser.get(path).text
+    assert "What is already here" not in page
+    assert "Start" in visible(page)
+    send(browser, f"{path}?step=name", {"firstName": "Ana", "lastName": "Lee"})
+    page = browser.get(path).text
+    assert "Go on where you were" in page
+    assert "What is already here Your name What happens" in visible(page)
+
+
+def test_what_the_merchant_gave_is_told_to_who_comes_first(pages: Pages) -> None:
+    row = pages.sign_up("u-1", profile={"idType": "PASSPORT"})
+    page = visible(pages.browser().get(pages.link(row.id)).text)
+    assert "What is already here Type of document What happens" in page
+    assert "Go on where you were" not in page
 
 
 def test_odd_spaces_are_forgiven(pages: Pages) -> None:

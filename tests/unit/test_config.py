@@ -282,15 +282,26 @@ URLS = ["api.example.com", "ftp://x", "https://", "http://[", "http://h:port", "
 URLS += ["https://h/?q=1", "https://h/#f", "javascript:alert(1)"]
 NUMBERS = ["ten", "-1", "nan", "inf", "1e9", "1,5", "1 0"]
 WHSECS = ["secret", "whsec_", "whsec_!!!", "whsec_" + base64.b64encode(b"short").decode(), f"{WHSEC},", "whsec_ü"]
+BAD_POSTGRESQL = [
+    f"postgresql://orc:{password}@db/kyc" for password in ("pass%zz", "pass%", "p%00s", "p@ss", "p/ss", "1/ss")
+]
+BAD_POSTGRESQL += ["postgresql://orc:pass@[::1/kyc", "postgres://orc:pass@db:port/kyc", "postgresql://orc:pa ss@db/kyc"]
+BAD_PLACES = ["file://", "file://var/documents", "file:~/x", "s3://", "s3:///prefix", "s3://?x"]
+GOOD_POSTGRESQL = [
+    "postgres://h/db",
+    "postgresql://u:p%40%2F%25@h:5432/db?sslmode=require",
+    "postgresql://u@[::1]:5432/d",
+]
+GOOD_POSTGRESQL += ["postgresql:///db?host=/run/postgresql&user=u@x", "postgresql://u:p#:?@h1:5432,h2:5433/db"]
 MALFORMED = {
-    "ORCHESTRATOR_DATABASE_URL": ["var/o.db", "sqlite://", "sqlite:///", "mysql://h/db"],
-    "ORCHESTRATOR_DOCUMENTS_URL": ["var/documents", "file:", "ftp://h/x"],
+    "ORCHESTRATOR_DATABASE_URL": ["var/o.db", "sqlite://", "sqlite:///", "mysql://h/db", *BAD_POSTGRESQL],
+    "ORCHESTRATOR_DOCUMENTS_URL": ["var/documents", "file:", "ftp://h/x", *BAD_PLACES],
     "ORCHESTRATOR_ENCRYPTION_KEYS": ["x", "!", "ü", base64.b64encode(bytes(31)).decode(), f"{SEALING},", SEALING[:-1]],
     "ORCHESTRATOR_PUBLIC_URL": URLS,
     "ORCHESTRATOR_SIGNUP_SECRETS": WHSECS,
     "ORCHESTRATOR_NOTIFY_URL": URLS,
     "ORCHESTRATOR_NOTIFY_SECRET": WHSECS,
-    "ORCHESTRATOR_PROVIDERS_FILE": ["no/such/file.toml", "/"],
+    "ORCHESTRATOR_PROVIDERS_FILE": ["no/such/file.toml", "/", "x" * 5000],
     "ORCHESTRATOR_MERCHANT_NAME": ["two\nlines", "x" * 61],
     "ORCHESTRATOR_MERCHANT_LOGO_FILE": ["no/such/logo.svg", "/", __file__],
     "ORCHESTRATOR_ACCENT_COLOR": ["teal", "#123", "#12345g", "0a5f6b", "#0a5f6b; x"],
@@ -315,6 +326,16 @@ MALFORMED = {
     "RETAIN_PROFILE_DAYS": NUMBERS,
     "RETRY_HORIZON_HOURS": [*NUMBERS, "0"],
 }
+
+
+@pytest.mark.parametrize("url", GOOD_POSTGRESQL)
+def test_what_postgresql_takes_for_a_url_is_taken(url: str) -> None:
+    assert config(ORCHESTRATOR_DATABASE_URL=url).database_url == url
+
+
+@pytest.mark.parametrize("url", ["file:var/x", "file:/var/x", "file:///var/x", "s3://bucket", "s3://bucket/prefix"])
+def test_places_for_documents_are_taken_in_every_way_to_write_them(url: str) -> None:
+    assert config(ORCHESTRATOR_DOCUMENTS_URL=url).documents_url == url
 
 
 def test_malformed_values_are_tried_for_every_setting() -> None:
@@ -365,6 +386,11 @@ SMALL_RSA = (
 def test_no_message_echoes_the_value_of_a_faulty_secret(name: str) -> None:
     for dress in ("{}", "whsec_{}", "ü{}", "{}\n{}", "http://u:{}@[", "-----BEGIN {} KEY-----"):
         assert_hidden(name, dress.replace("{}", MARK))
+
+
+@pytest.mark.parametrize("dress", ["u:{}%zz@db/k", "u:{}@[::1/k", "u:{}@x@db/k", "u:{}/x@db/k", "u:{} x@db/k"])
+def test_no_message_echoes_the_password_in_a_faulty_url_of_a_database(dress: str) -> None:
+    assert_hidden("ORCHESTRATOR_DATABASE_URL", "postgresql://" + dress.replace("{}", MARK))
 
 
 def assert_hidden(name: str, value: str) -> None:
@@ -483,6 +509,27 @@ def test_without_dot_env_the_environment_is_enough(empty_folder: Path, monkeypat
         monkeypatch.setenv(name, value)
 
     assert Config.from_env().osl_app_id == "app-1"
+
+
+def test_a_dot_env_that_is_no_text_in_utf_8_is_a_fault_that_says_so(empty_folder: Path) -> None:
+    (empty_folder / ".env").write_bytes(f"OSL_APP_ID={MARK}\xff".encode("latin-1"))
+
+    with pytest.raises(ConfigurationError) as caught:
+        Config.from_env()
+
+    assert str(caught.value) == ".env: it is no text in UTF-8: save it as UTF-8"
+
+
+def test_a_dot_env_that_may_not_be_read_is_a_fault_that_says_so(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("orchestrator.config.dotenv_values", refuse)
+
+    with pytest.raises(ConfigurationError, match=r"^\.env: it cannot be read \(Permission denied\): "):
+        Config.from_env()
 
 
 def test_reading_the_settings_leaves_the_environment_as_it_was(empty_folder: Path) -> None:

@@ -70,6 +70,13 @@ def _anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_no_two_headings_of_the_reference_have_the_same_anchor() -> None:
+    """A link to a shape would lead to the chapter of that name."""
+    headings = re.findall(r"^#+ (.+)$", DOCS["docs/api.md"], re.MULTILINE)
+
+    assert len(_anchors(DOCS["docs/api.md"])) == len(headings)
+
+
 def test_every_page_is_in_the_menu_of_the_site() -> None:
     menu = (ROOT / "mkdocs.yml").read_text("utf-8")
 

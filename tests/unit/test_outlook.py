@@ -9,7 +9,9 @@ import pytest
 
 from orchestrator.health import ProviderHealth
 from orchestrator.machine import Event, State
+from orchestrator.onboarding.files import UNREADABLE
 from orchestrator.onboarding.outlook import Circumstances, Outlook, hurry_refused, outlook
+from orchestrator.onboarding.work import TOO_LATE
 from orchestrator.records import Callback, Delivery, DeliveryStatus, Lane, Onboarding, ShareOutcome, Transition, Verdict
 
 NOW = 1_795_341_600_000
@@ -140,6 +142,38 @@ def test_an_unauthorized_answer_is_the_installations_fault_and_may_be_tried_now(
     assert button(seen) == "hurry"
 
 
+@pytest.mark.parametrize(("attempts", "says"), [(1, "(503), once"), (3, "(503), 3 times in a row")])
+def test_failures_of_a_provider_are_counted_in_words(attempts: int, says: str) -> None:
+    row = in_state(State.UPLOADING, due=MINUTE, attempts=attempts)
+    seen = outlook(row, replace(CALM, error={"provider": "btse", "code": "503"}))
+
+    assert text_of(seen) == f"BTSE Pay could not be used {says}"
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "advice"),
+    [
+        (UNREADABLE, "A document of this user cannot be read", "encryption keys: `orchestrator doctor`."),
+        (TOO_LATE, "This machine was too slow", "load of this machine"),
+    ],
+)
+def test_what_fails_here_is_no_providers_fault(code: str, says: str, advice: str) -> None:
+    error = {"provider": "btse", "code": code, "message": "selfie: cannot be opened"}
+    around = replace(CALM, error=error)
+    steps = entered(State.NEEDS_ATTENTION, Event.GAVE_UP, HOUR, f"btse: transient ({code}), retried for too long")
+    failing = outlook(in_state(State.UPLOADING, due=MINUTE, attempts=2), around)
+    after_401 = outlook(in_state(State.UPLOADING, due=MINUTE, attempts=1, unauthorized=1), around)
+    given_up = outlook(in_state(State.NEEDS_ATTENTION), replace(around, transitions=steps))
+
+    for seen in (failing, after_401, given_up):
+        assert text_of(seen).startswith(says)
+        assert "BTSE Pay" not in text_of(seen)
+        assert seen.cause
+        assert advice in seen.cause.advice
+        assert seen.cause.words == error["message"]
+    assert button(given_up) == "retry"
+
+
 def test_an_unhealthy_provider_is_named_with_its_next_probe() -> None:
     health = ProviderHealth("btse", ("a", "b", "c"), NOW - HOUR, NOW + 20_000, last_failure="unauthorized (401)")
     seen = outlook(in_state(State.UPLOADING, due=MINUTE, unauthorized=2), replace(CALM, health={"btse": health}))
@@ -211,6 +245,8 @@ def test_a_lost_share_and_contradictions_are_named_without_a_button() -> None:
     assert "answer to the share was lost" in text_of(lost)
     assert lost.then == "OSL Pay is asked whether the share arrived"
     assert "2 times otherwise" in text_of(contradicted)
+    once = in_state(State.CONFIRMING, due=5_000, contradictions=1, claim=Event.CALLBACK_PASS, claim_callback="cbk_1")
+    assert "answered once otherwise" in text_of(outlook(once, CALM))
     assert (lost.action, contradicted.action) == (None, None)
 
 

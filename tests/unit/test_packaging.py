@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from orchestrator import __version__
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PARTS = {"botocore": "boto3", "psycopg_pool": "psycopg"}
+"""What is imported and comes as a part of something that is asked for."""
 RUN, ALL = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
 
 
@@ -51,6 +55,26 @@ def test_a_lock_file_has_a_fitting_version_of_all_that_is_asked_for(lock: Path, 
     }
 
     assert wrong == {}, "run `make lock`"
+
+
+def test_every_library_that_is_imported_is_asked_for_itself() -> None:
+    """Not only by another that could do without it one day."""
+    imported: set[str] = set()
+    for path in (ROOT / "orchestrator").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    foreign = {PARTS.get(name, name) for name in imported - sys.stdlib_module_names - {"orchestrator"}}
+    there = {requirement.name.lower() for requirement in asked("postgres", "s3")}
+    providers = packages_distributions()
+
+    def is_asked_for(name: str) -> bool:
+        return any(found.lower().replace("_", "-") in there for found in providers.get(name, []))
+
+    assert len(foreign) > 10
+    assert sorted(name for name in foreign if not is_asked_for(name)) == []
 
 
 def test_what_runs_is_locked_in_the_versions_that_are_tested() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
+from babel.messages.pofile import read_po
 from gunicorn.config import Config
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.web.language import FOLDER
 from orchestrator.web.request_head import HEAD_LIMIT, Head, Refusal, body_limit, find_head, read_head
 
 
@@ -139,6 +142,24 @@ def test_a_refusal_is_a_whole_answer() -> None:
         "status": 411,
         "detail": "Say how long.",
     }
+
+
+@pytest.mark.parametrize("status", [400, 408, 413, 431])
+def test_a_refusal_that_people_see_is_in_both_languages(status: int) -> None:
+    page = Refusal(status, "Something.").answer("now", as_page=True).split(b"\r\n\r\n", 1)[1].decode()
+    english, chinese = page.split('lang="zh-Hant-TW"')
+    assert '<html lang="en">' in english
+    assert re.search(r"<h1>[A-Z][a-z ]+</h1><p>[A-Z]", english)
+    assert re.search(r"<h2>[\u4e00-\u9fff]+</h2><p>[\u4e00-\u9fff]", chinese)
+
+
+def test_who_sends_a_large_file_reads_what_the_pages_say_of_one() -> None:
+    page = Refusal(413, "Something.").answer("now", as_page=True).decode()
+    with (FOLDER / "zh_Hant_TW/LC_MESSAGES/messages.po").open("rb") as file:
+        catalog = read_po(file)
+    for words in ("That file is too large", "Go back and choose a smaller file, at most 5 MB."):
+        assert words in page
+        assert str(catalog[words].string) in page
 
 
 _VALUES = st.sampled_from(["1", "5", " 5", "05", "5, 5", "+5", "\xb2", "chunked", "x", "", "100-continue", "5\x00"])

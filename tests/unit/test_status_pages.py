@@ -62,6 +62,10 @@ def test_every_move_of_the_table_is_an_arrow_or_told_in_words_and_no_other_is() 
     }
 
 
+def test_every_move_that_is_not_drawn_has_its_words() -> None:
+    assert words.MOVES.keys() == {event for event, _ in picture().from_many}
+
+
 def test_every_arrow_begins_and_ends_at_the_borders_of_its_boxes() -> None:
     places = {box.state: box for box in picture().boxes}
     for arrow in picture().arrows:

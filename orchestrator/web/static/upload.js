@@ -12,7 +12,12 @@
   const LONGEST_PAUSE = 30000;
   const SMALLER_AFTER = 3; // failed tries
 
+  const phone = matchMedia("(pointer: coarse)"); // by this the style shows the button that takes a photo
+
   let current = 0; // which choice is being sent; an older one gives up
+  let request = null; // the latest try
+  let isWhole = false; // nothing of it is left to send
+  let ended = null; // its answer, once it is over
   let busy = false;
   let goesOn = false; // "Continue" was pressed meanwhile
   let received = words.received;
@@ -20,7 +25,7 @@
 
   // The next thing to do stands out: choose something, or go on.
   const stress = () => {
-    const main = find(matchMedia("(pointer: coarse)").matches ? ".camera" : ".pick");
+    const main = find(phone.matches ? ".camera" : ".pick");
     main.classList.toggle("main", !received);
     find("button").classList.toggle("primary", Boolean(received));
     if (received) for (const label of form.querySelectorAll("[data-again]")) label.textContent = label.dataset.again;
@@ -47,17 +52,28 @@
   };
 
   // One try: the answer's status and words; status 0 when the connection was lost.
-  const put = (blob) => new Promise((done) => {
-    const request = new XMLHttpRequest();
+  const put = (blob) => {
+    request = new XMLHttpRequest();
+    isWhole = false;
     request.open("PUT", `${location.pathname}/documents/${kind}`);
     request.setRequestHeader("Accept", "application/json");
     request.setRequestHeader("Content-Type", blob.type || "application/octet-stream");
     request.responseType = "json";
     request.timeout = 150000;
     request.upload.onprogress = (event) => { if (event.lengthComputable) bar.value = 100 * event.loaded / event.total; };
-    request.onloadend = () => done({ status: request.status, answer: request.response || {} });
+    request.upload.onload = () => { isWhole = true; };
+    ended = new Promise((done) => {
+      request.onloadend = () => done({ status: request.status, answer: request.response || {} });
+    });
     request.send(blob);
-  });
+    return ended;
+  };
+
+  // Gives up what is being sent. What has left as a whole may be stored all the same: only its answer ends that.
+  const giveUp = () => {
+    current += 1;
+    if (!isWhole) request?.abort();
+  };
 
   // Waits, but no longer than until the connection is back.
   const pause = (ms) => new Promise((done) => {
@@ -66,9 +82,8 @@
     addEventListener("online", end);
   });
 
-  const arrived = (answer, isPhoto) => {
+  const arrived = (isPhoto) => {
     busy = false;
-    received = answer.documents[kind];
     bar.value = 100;
     say(isPhoto ? words.sent : words.sentFile);
     find("#received")?.remove();
@@ -78,7 +93,8 @@
   };
 
   const send = async (file) => {
-    const mine = ++current;
+    giveUp();
+    const mine = current;
     busy = true;
     error.textContent = "";
     show(null);
@@ -87,26 +103,33 @@
     say(words.preparing);
     let ready = await picture.fitted(file);
     if (mine !== current) return;
-    if (ready.refused) { refuse(words[ready.refused]); return; }
+    if (ready.refused) {
+      refuse(ready.refused === "heic" && !phone.matches ? words.heicWithoutCamera : words[ready.refused]);
+      return;
+    }
     if (ready.isPhoto) show(ready.blob);
+    // Never two at a time: the server keeps what comes last, and that must be what was chosen last.
+    await ended;
+    if (mine !== current) return;
     for (let tries = 1; ; tries += 1) {
       say(words.sending);
       const { status, answer } = await put(ready.blob);
+      if (status === 200) received = answer.documents[kind];
       if (mine !== current) return;
-      if (status === 200) { arrived(answer, ready.isPhoto); return; }
+      if (status === 200) { arrived(ready.isPhoto); return; }
       // Submitted or ended elsewhere, or the link was replaced: the page says so.
       if ([403, 404, 409, 410].includes(status)) { busy = false; location.reload(); return; }
       if ([413, 415].includes(status)) { refuse(answer.detail); return; }
       say(status === 0 ? words.lost : words.busy);
       await pause(Math.min(1000 * 2 ** (tries - 1), LONGEST_PAUSE));
-      if (mine !== current) return;
       if (tries === SMALLER_AFTER && ready.isPhoto) ready = await picture.fitted(file, true);
+      if (mine !== current) return;
     }
   };
 
   const choose = (files) => {
     if (files.length === 1) send(files[0]);
-    else if (files.length > 1) refuse(words.one);
+    else if (files.length > 1) { giveUp(); refuse(words.one); }
   };
 
   const take = (input) => {

@@ -23,6 +23,7 @@
     if (!text) return input.dataset.needed || "";
     if (unprintable.test(text) || [...text].length > input.maxLength && input.maxLength > 0) return input.dataset.fix;
     if (input.type === "date" && !isDay(text)) return input.dataset.fix;
+    if (input.min && text < input.min || input.max && text > input.max) return input.dataset.outOfTime;
     if (input.dataset.pattern && !new RegExp(input.dataset.pattern, "u").test(text)) return input.dataset.fix;
     return "";
   };
@@ -43,6 +44,8 @@
   for (const form of document.querySelectorAll("form[data-check]")) {
     const asked = () => [...form.querySelectorAll("input:not([type=radio]), select, fieldset.cards")];
     form.addEventListener("change", (event) => {
+      // A year grows digit by digit, and each is a change: 0002, 0020, 0203, 2030.
+      if (event.target.type === "date" && event.target.value && event.target.value < "1000") return;
       const cards = event.target.closest("fieldset.cards");
       // An empty box is complained about when it is sent, not when it is passed.
       if (cards || event.target.value || event.target.hasAttribute("aria-invalid")) check(cards || event.target);
