@@ -21,8 +21,6 @@ def of_change(before: Onboarding | None, after: Onboarding) -> Counter[Key]:
     counted: Counter[Key] = Counter()
     if before is None:
         counted += _at(after.created_at, "began")
-    if after.submitted_at is not None and (before is None or before.submitted_at != after.submitted_at):
-        counted += _at(after.submitted_at, "submitted")
     if after.settled_at is None or after.state not in SETTLED:
         return counted
     if before is None or (before.settled_at, before.state) != (after.settled_at, after.state):
