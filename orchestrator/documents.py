@@ -140,6 +140,7 @@ class Folder:
                 log.write(f"{at} {onboarding_id}\n".encode())
                 log.flush()
                 os.fsync(log.fileno())
+            sync_folder(self._root)
         except OSError as error:
             raise StoreUnavailable(f"the erasure could not be noted ({error.strerror})") from error
 

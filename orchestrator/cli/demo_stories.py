@@ -67,7 +67,6 @@ STORIES: dict[str, Ending] = {
     "refused": Ending("needs_attention", "none", _NONE),
     "declined": Ending("needs_attention", "none", _NONE),
 }
-_FINISHED = frozenset({"approved", "rejected", "needs_attention"})
 
 
 class Host(Protocol):

@@ -18,7 +18,6 @@ from orchestrator.onboarding.profile import DOCUMENT_KINDS, LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 
 _PAGE = 200
-_TOP = ("merchantUserId", "email", *DOCUMENT_KINDS)
 # Another separator than ours may be told to a spreadsheet: then a cell begins in the midst of ours as well.
 _FORMULA = re.compile(r"""(^(?=[\t\r])|(?:^|[;,|\t\r\n])(?=["\s]*[=+\-@]))""")
 

@@ -52,7 +52,6 @@ class Arrow:
     path: str
     both: bool
     main: bool
-    events: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,30 +68,29 @@ def picture() -> Picture:
     """The machine as it is."""
     moves = _moves()
     arrows: list[Arrow] = []
-    for (start, end), events in moves.items():
+    for start, end in moves:
         both = (end, start) in moves
         if both and (end, start) in {(arrow.start, arrow.end) for arrow in arrows}:
             continue
-        told = (*events, *moves.get((end, start), ())) if both else tuple(events)
-        arrows.append(Arrow(start, end, _path(start, end), both, _is_main(start, end), told))
+        arrows.append(Arrow(start, end, _path(start, end), both, _is_main(start, end)))
     boxes = tuple(Box(state, *_corner(state)) for state in State)
     return Picture(boxes, tuple(arrows), tuple(_from_many()))
 
 
-def _moves() -> dict[tuple[State, State], list[str]]:
-    """Every move between two states that is drawn, with its events."""
+def _moves() -> list[tuple[State, State]]:
+    """Every move between two states that is drawn."""
     told = set(_from_many())
-    moves: dict[tuple[State, State], list[str]] = {}
+    moves: dict[tuple[State, State], None] = {}
     for event, row in TABLE.items():
         for state, cell in row.items():
             if cell.to is not None and cell.to is not state and (event, cell.to) not in told:
-                moves.setdefault((state, cell.to), []).append(event.value)
-    for event, row in TABLE.items():
+                moves[state, cell.to] = None
+    for row in TABLE.values():
         for state, cell in row.items():
             if cell.kind is CellKind.RESUME:  # back to where it came from
                 for start, end in [pair for pair in moves if pair[1] is state]:
-                    moves.setdefault((end, start), []).append(event.value)
-    return moves
+                    moves[end, start] = None
+    return list(moves)
 
 
 def _from_many() -> list[tuple[Event, State]]:
