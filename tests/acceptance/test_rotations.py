@@ -257,6 +257,7 @@ def steps_of(chapter: str) -> int:
     return len(re.findall(r"^\d+\. ", text, re.MULTILINE))
 
 
+@pytest.mark.sqlite
 def test_every_chapter_of_the_page_is_gone_through() -> None:
     assert re.findall(r"^## (.+)$", PAGE.read_text("utf-8"), re.MULTILINE) == list(CHAPTERS)
 
