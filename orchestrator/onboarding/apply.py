@@ -279,9 +279,10 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
         )
     if row.share_sent_at is None:
         return row
-    if row.lease is not None and row.lane is Lane.POLL:
-        # What is being asked may have been answered before this came: it does not count.
-        return changed(row, ask_at=now + context.timings.ask_every)
+    if row.lane is Lane.POLL and row.lease_until is not None and row.lease_until > now:
+        # What is being asked may have been answered before this came: it does not count, and is asked again after it.
+        again_at = row.ask_at if row.ask_at is not None and row.ask_at > now else now + context.timings.ask_every
+        return changed(row, ask_at=again_at)
     earliest = max(now, (row.asked_at or 0) + context.timings.ask_every)
     if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
         if row.step_at is not None and row.step_at <= earliest:

@@ -214,6 +214,23 @@ def test_a_webhook_that_comes_while_osl_pay_is_asked_is_asked_about(played: Benc
     played.run_to(row, State.APPROVED, 2 * MINUTE)
 
 
+@pytest.mark.parametrize("state", [State.AWAITING_CALLBACK, State.COLLECTING])
+def test_webhooks_cannot_put_off_the_question_of_a_worker_that_died(played: Bench, state: State) -> None:
+    row = played.shared()
+    if state is State.COLLECTING:
+        operate.ask_for_resubmission(played.context, row.id, "once more", "test")
+    played.clock.advance(5 * SECOND)
+    unaddressed(played, row, "PROCESS")
+    lease_until = claimed(played, row).onboarding.lease_until
+    played.context = played.with_osl(kyc_status=says("PASS"))
+    while played.clock() < lease_until + 2 * MINUTE:
+        played.clock.advance(10 * SECOND)
+        unaddressed(played, row, "PROCESS")
+    assert played.row(row).due_at <= played.clock()
+    played.step()
+    assert played.state(row) is State.APPROVED
+
+
 def test_a_webhook_that_comes_while_a_question_fails_is_asked_about(played: Bench) -> None:
     row = played.shared()
     played.clock.advance(5 * SECOND)
