@@ -42,7 +42,7 @@ T = TypeVar("T")
 class Work:
     """A claimed row on its way through one step; used by one thread.
 
-    Exactly one of `done`, `failed` ends it: the lease and the slot are given back in the same transaction.
+    Exactly one of `done`, `failed`, `lost`, `put_off` ends it: lease and slot are given back in the same transaction.
     """
 
     context: Context
