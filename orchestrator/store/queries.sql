@@ -1,5 +1,6 @@
 -- Every statement has a name and a purpose. `:name` marks a parameter; `$skip_locked` and `$for_update` are places that
--- the driver fills for a database with concurrent writers.
+-- the driver fills for a database with concurrent writers. What is claimed is chosen in a `with`: PostgreSQL may run a
+-- subquery once for each row of the table, and then claims more than the limit.
 
 -- name: insert_onboarding
 -- A new onboarding; its unique indexes refuse a second live one of a merchantUserId.
@@ -228,10 +229,9 @@ select * from deliveries where id = :id;
 
 -- name: claim_deliveries
 -- Due notifications, leased to one worker; at most one of an onboarding is ever due.
-update deliveries set lease = :lease, lease_until = :lease_until
-where id in (select id from deliveries where due_at is not null and due_at <= :now
+with due as materialized (select id from deliveries where due_at is not null and due_at <= :now
     and (lease_until is null or lease_until <= :now) order by due_at limit :limit $skip_locked)
-returning *;
+update deliveries set lease = :lease, lease_until = :lease_until where id in (select id from due) returning *;
 
 -- name: settle_delivery
 -- What became of a try; guarded by the lease.
@@ -263,18 +263,16 @@ where id = :id and status <> 'pending';
 
 -- name: claim_lane
 -- Due rows of one lane, leased to one worker.
-update onboardings set lease = :lease, lease_until = :lease_until
-where id in (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
+with due as materialized (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
     and (lease_until is null or lease_until <= :now) order by due_at limit :limit $skip_locked)
-returning *;
+update onboardings set lease = :lease, lease_until = :lease_until where id in (select id from due) returning *;
 
 -- name: claim_probe
 -- One due row of a lane to try an unhealthy provider with: another one than the last, if there is one.
-update onboardings set lease = :lease, lease_until = :lease_until
-where id in (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
+with due as materialized (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
     and (lease_until is null or lease_until <= :now) and (id <> :last_probed or cast(:last_probed as text) is null)
     order by due_at limit 1 $skip_locked)
-returning *;
+update onboardings set lease = :lease, lease_until = :lease_until where id in (select id from due) returning *;
 
 -- name: next_due
 -- When the next row of a lane is due that nobody holds.

@@ -20,7 +20,7 @@ from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, audit, collect, listing, look, operate, receive, retain, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.overview import overview
-from orchestrator.records import DeliveryStatus, Lane, Onboarding, Verdict
+from orchestrator.records import Delivery, DeliveryStatus, Lane, Onboarding, Verdict
 from orchestrator.store import Change, LeaseLost
 from orchestrator.store.change import Held
 from orchestrator.store.postgres import PostgresDriver
@@ -159,6 +159,25 @@ def test_what_is_due_is_never_given_to_two_of_four_claimers(shared_bench: Bench)
     given.append([claim.onboarding.id for claim in shared_bench.claim({**room, Lane.UPLOAD: 40})])
     together = [onboarding_id for found in given for onboarding_id in found]
     assert sorted(together) == sorted(ids)
+
+
+def test_no_more_is_claimed_than_asked_for_though_the_server_once_knew_of_one_row(shared_bench: Bench) -> None:
+    """A server that takes a table for tiny may run a subquery for each of its rows."""
+    context = shared_bench.context
+    rows = [shared_bench.sign_up() for _ in range(8)]
+
+    def tell(row: Onboarding) -> None:
+        before = shared_bench.row(row)
+        told = Delivery(f"dlv_{row.id}", row.id, 0, "x", b"x", DeliveryStatus.PENDING, shared_bench.clock(), None)
+        assert context.store.commit(Change(before, before, deliveries=[told]))
+
+    tell(rows[0])
+    with shared_bench.connected() as database:
+        database.execute("analyze deliveries")
+    for row in rows[1:]:
+        tell(row)
+    now = shared_bench.clock()
+    assert len(context.schedule.claim_deliveries(now, "lease", now + SECOND, 2)) == 2
 
 
 def test_four_threads_never_take_more_slots_in_any_second_than_there_are(
