@@ -274,7 +274,8 @@ class _Claiming:
         """One request to an unhealthy provider, if it is time for one and nobody else makes it."""
         terms = self._terms
         health = _health_to_change(self._session, provider)
-        if not self._may_probe(health):
+        if health.unhealthy_since is None or not self._may_probe(health):
+            # Healed by the answer that was being stored: a time for its next probe would hold everybody up.
             return
         for last_probed in dict.fromkeys((health.last_probed, None)):
             for lane in lanes:

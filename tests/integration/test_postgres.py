@@ -291,6 +291,38 @@ def test_writers_that_wait_for_each_other_are_both_served(shared_bench: Bench) -
         assert found.id == rows[number].id
 
 
+def test_who_would_probe_a_provider_that_is_healed_at_that_moment_holds_nobody_up(shared_bench: Bench) -> None:
+    context = shared_bench.context
+    context.schedule.set_budget(10)
+    for _ in range(4):
+        shared_bench.shared_on_paper()
+    url = shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]
+    with shared_bench.connected() as database:
+        now = shared_bench.clock()
+        database.execute("update onboardings set due_at = 1, step_at = 1")
+        database.execute(
+            "insert into providers (name, unauthorized_ids, unhealthy_since, next_probe_at, last_probed) "
+            "values ('osl', '[]', ?, ?, null)",
+            (now - SECOND, now - SECOND),
+        )
+    room = {**dict.fromkeys(Lane, 0), Lane.POLL: 1}
+    claiming = threading.Thread(target=advance.claim, args=(shared_bench.open().context, room))
+    with psycopg.connect(url) as healing:
+        healing.execute(
+            "update providers set unhealthy_since = null, next_probe_at = null, last_success_at = %s", (now,)
+        )
+        claiming.start()
+        waits = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        with psycopg.connect(url, autocommit=True) as watching:
+            until(lambda: bool(watching.execute(waits).fetchall()))
+    claiming.join()
+    assert context.schedule.health("osl").next_probe_at is None
+    assert len(shared_bench.claim(room)) == 1
+    due = advance.next_due(context).step
+    assert due is not None
+    assert due <= shared_bench.clock() + SECOND, "nobody waits for a probe"
+
+
 def test_a_connection_that_ends_before_the_commit_is_no_success(
     postgres_server: PostgresServer, shared_bench: Bench
 ) -> None:
