@@ -127,7 +127,11 @@ class Folder:
     def locations(self) -> Iterator[tuple[str, float]]:
         """See Shelf.locations."""
         for folder in sorted(path for path in self._root.glob("*") if path.is_dir()):
-            for path in sorted(folder.iterdir()):
+            files: list[Path] = []
+            # A folder goes with its last file, and a file with its row: also while this looks.
+            with suppress(FileNotFoundError):
+                files = sorted(folder.iterdir())
+            for path in files:
                 with suppress(FileNotFoundError):
                     yield f"{folder.name}/{path.name}", path.stat().st_mtime
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +126,25 @@ def test_a_backup_made_while_everybody_writes_restores_to_rows_that_all_have_the
         again.close()
     assert counts == sorted(counts)
     assert counts[-1] > counts[0] > 2, "people went on meanwhile"
+
+
+def test_a_backup_goes_on_when_a_user_is_erased_meanwhile(bench: Bench, tmp_path: Path) -> None:
+    users = sorted((bench.collected() for _ in range(3)), key=lambda row: row.id)
+    shelf = bench.context.documents.shelf
+
+    class WhileRead:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(shelf, name)
+
+        def read(self, location: str) -> bytes | None:
+            if (last := bench.row(users[-1])).erased_at is None:
+                retain.erase_here(bench.context, last.id, "test")
+            return shelf.read(location)
+
+    assert archives.write(bench.service.driver, WhileRead(), bootstrap.database, tmp_path / "archive") == 4
+    again = restored(tmp_path / "restored", tmp_path / "archive", bench)
+    assert check_whole(again) == 4
+    again.close()
 
 
 def test_an_archive_holds_no_key_no_secret_and_no_plain_document(bench: Bench) -> None:
