@@ -63,18 +63,21 @@ def erase(context: Context, onboarding_id: str, actor: str) -> bool:
         # Whoever was killed between the row and its files left these.
         for location in context.documents.of(row.id):
             context.documents.remove(location)
-        raise Conflict("everything personal was erased already", row.state)
+        raise _erased_already(row)
     cancelled = _cancel_authorization(context, row) if row is not None else False
     erase_here(context, onboarding_id, actor)
     return cancelled
 
 
 def erase_here(context: Context, onboarding_id: str, actor: str) -> None:
-    """Erase without asking BTSE Pay."""
+    """Erase without asking BTSE Pay. Raises NotFound, Conflict when it was erased before, StoreUnavailable."""
     now = context.now_ms()
     locations: list[str] = []
 
     def decide(row: Onboarding) -> Sequence[Step]:
+        if row.erased_at is not None:
+            # By somebody else, while BTSE Pay was asked: the keyed hash of a keyed hash would be found by nobody.
+            raise _erased_already(row)
         documents = context.store.documents(row.id)
         locations[:] = [document.location for document in documents]
         return [_erased(context, row, actor, [document.kind for document in documents], now)]
@@ -98,6 +101,10 @@ def _erased(context: Context, row: Onboarding, actor: str, kinds: Sequence[str],
         "erased_at": now,
     }
     return Step(Event.ERASED, actor, changes=columns, removed_documents=kinds, blank_bodies=True)
+
+
+def _erased_already(row: Onboarding) -> Conflict:
+    return Conflict("everything personal was erased already", row.state)
 
 
 def _delete_documents(context: Context, onboarding_id: str) -> None:

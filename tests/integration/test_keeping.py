@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -316,6 +317,23 @@ def test_erasing_a_settled_one_keeps_its_state_and_tells_nobody(tmp_path: Path, 
     with pytest.raises(NotFound):
         retain.erase(bench.context, "onb_nobody", "operator")
     bench.close()
+
+
+def test_of_two_who_erase_a_user_at_once_one_does_and_the_name_stays_known_by_its_hash(bench: Bench) -> None:
+    row = bench.shared_on_paper()
+
+    class Asked:
+        """BTSE Pay, which takes long to answer."""
+
+        def get_authorization(self, merchant_user_id: str) -> Any:
+            retain.erase_here(bench.context, row.id, "the other")
+            return bench.context.btse.get_authorization(merchant_user_id)
+
+    with pytest.raises(Conflict, match="erased already"):
+        retain.erase(dataclasses.replace(bench.context, btse=Asked()), row.id, "operator")
+    assert [item.actor for item in bench.transitions(row) if item.event is Event.ERASED] == ["the other"]
+    assert bench.row(row).merchant_user_id in bench.context.erased_names(row.merchant_user_id)
+    assert documents_gone(bench, row)
 
 
 def test_erasing_one_in_doubt_ends_the_doubt_and_nobody_is_asked(bench: Bench) -> None:
