@@ -84,10 +84,9 @@ def resend_delivery(context: Context, delivery_id: str) -> str:
         raise NotFound("there is no such delivery")
     if not delivery.body_sealed:
         raise Conflict("what it said is no longer kept", delivery.status)
-    now = context.now_ms()
     over = delivery.status is not DeliveryStatus.PENDING
-    if not over or not context.schedule.resend_delivery(delivery_id, delivery.onboarding_id, now):
-        raise Conflict("the delivery is still being tried", delivery.status)
+    if not over or not context.schedule.resend_delivery(delivery_id, delivery.onboarding_id, context.now_ms()):
+        raise Conflict("the delivery is still being tried, or what it said is no longer kept", delivery.status)
     return delivery.onboarding_id
 
 

@@ -255,11 +255,11 @@ update deliveries set body_sealed = :nothing where id = :id and status <> 'pendi
     select id from onboardings where id = deliveries.onboarding_id and profile_deleted_at is not null);
 
 -- name: resend_delivery
--- Put a finished notification back in line.
+-- Put a finished notification back in line, if what it said is still kept.
 update deliveries set status = 'pending', attempts = 0, last_error = null,
     due_at = case when exists (select 1 from deliveries d where d.onboarding_id = deliveries.onboarding_id
         and d.status = 'pending') then null else :now end
-where id = :id and status <> 'pending';
+where id = :id and status <> 'pending' and body_sealed <> :nothing;
 
 -- name: claim_lane
 -- Due rows of one lane, leased to one worker.

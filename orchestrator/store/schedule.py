@@ -141,12 +141,12 @@ class ScheduleStore:
         return None if claimed is None else rows.delivery(claimed)
 
     def resend_delivery(self, delivery_id: str, onboarding_id: str, now: int) -> bool:
-        """Put a finished notification back in line; False if it is still in line."""
+        """Put a finished notification back in line; False if it is still in line, or what it said is not kept."""
 
         def work(session: Session) -> bool:
             session.rows("lock_onboarding", id=onboarding_id)
             before = first(session.rows("delivery", id=delivery_id))
-            if before is None or not session.run("resend_delivery", id=delivery_id, now=now):
+            if before is None or not session.run("resend_delivery", id=delivery_id, now=now, nothing=b""):
                 return False
             tally(session, {("deliveries", before["status"]): -1, ("deliveries", DeliveryStatus.PENDING): 1})
             return True

@@ -336,6 +336,24 @@ def test_of_two_who_erase_a_user_at_once_one_does_and_the_name_stays_known_by_it
     assert documents_gone(bench, row)
 
 
+def test_what_is_erased_while_it_is_to_be_sent_again_holds_no_other_notification_up(
+    tmp_path: Path, merchant: MerchantEnd
+) -> None:
+    bench = notifying(tmp_path, merchant)
+    row = bench.shared_on_paper()
+    tell(bench)
+    (submitted,) = bench.context.store.deliveries(row.id)
+    retain.erase_here(bench.context, row.id, "operator")
+    assert not bench.context.schedule.resend_delivery(submitted.id, row.id, bench.clock()), "whoever looked before"
+    with pytest.raises(Conflict, match="no longer kept"):
+        operate.resend_delivery(bench.context, submitted.id)
+    tell(bench)
+    states = [(item.type, item.status) for item in bench.context.store.deliveries(row.id)]
+    done = DeliveryStatus.DELIVERED
+    assert states == [("onboarding.submitted", done), ("onboarding.cancelled", done)]
+    bench.close()
+
+
 def test_erasing_one_in_doubt_ends_the_doubt_and_nobody_is_asked(bench: Bench) -> None:
     row = in_doubt(bench, settled(bench))
     retain.erase_here(bench.context, row.id, "operator")

@@ -479,7 +479,7 @@ class Told:
         for name in names:
             row = self.bench.row(self.users[user])
             delivery = Delivery(
-                f"dlv_{user}_{name}", row.id, 0, name, b"", DeliveryStatus.PENDING, self.bench.clock(), None
+                f"dlv_{user}_{name}", row.id, 0, name, b"x", DeliveryStatus.PENDING, self.bench.clock(), None
             )
             assert self.rows.store.commit(Change(row, row, deliveries=[delivery]))
 
