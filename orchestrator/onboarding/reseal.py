@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import Conflict, NotFound, StoreUnavailable
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Document, Onboarding
@@ -64,10 +64,16 @@ def _reseal_document(context: Context, document: Document) -> bool:
     new = document
     if document.url_sealed is not None and not context.sealer.is_current(document.url_sealed):
         new = replace(new, url_sealed=context.sealer.reseal(document.url_sealed, *place, "url"))
-    if not context.documents.is_current(document):
-        content = context.documents.get(document)
-        location = context.documents.put(document.onboarding_id, document.kind, document.sha256, content)
-        new = replace(new, location=location)
+    try:
+        if not context.documents.is_current(document):
+            content = context.documents.get(document)
+            location = context.documents.put(document.onboarding_id, document.kind, document.sha256, content)
+            new = replace(new, location=location)
+    except StoreUnavailable:
+        if document in context.store.documents(document.onboarding_id):
+            raise
+        # Replaced or removed since it was listed, and its file with it.
+        return False
     if new == document:
         return False
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from orchestrator.errors import SealBroken, Unauthenticated
+from orchestrator.errors import SealBroken, StoreUnavailable, Unauthenticated
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import access, audit, collect, doctor, look, operate, receive, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.reseal import Resealed, reseal
-from orchestrator.records import Callback, Verdict
+from orchestrator.records import Callback, Document, Verdict
 from orchestrator.seal import Sealer
 from tests.command_line import orchestrator
 from tests.databases import tables
@@ -260,6 +260,32 @@ def test_a_document_replaced_while_it_is_sealed_anew_keeps_its_new_content(
     assert both.context.documents.get(selfie).startswith(b"%PDF-1.7 selfie")
     assert len(list((bench.folder / "documents" / row.id).iterdir())) == 2, "no other file remains"
     both.close()
+
+
+def test_a_document_removed_before_its_turn_does_not_stop_a_reseal(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [bench.collected() for _ in range(2)]
+    both = with_settings(bench, **BOTH)
+    real = both.context.store.documents
+
+    def listed(onboarding_id: str) -> list[Document]:
+        found = real(onboarding_id)
+        monkeypatch.setattr(both.context.store, "documents", real)
+        collect.remove_document(both.context, onboarding_id, "selfie", "test")
+        return found
+
+    monkeypatch.setattr(both.context.store, "documents", listed)
+    done = reseal(both.context, lambda _: None)
+    assert (done.onboardings, done.documents) == (2, 3)
+    new = with_settings(bench, **NEW)
+    kept = [document for row in rows for document in new.context.store.documents(row.id)]
+    assert all(new.context.documents.get(document) for document in kept)
+    (bench.folder / "documents" / kept[0].location).unlink()
+    with pytest.raises(StoreUnavailable, match="restore it from a backup"):
+        reseal(both.context, lambda _: None)
+    for other in (both, new):
+        other.close()
 
 
 def test_a_key_that_is_missing_is_an_error_that_names_it(bench: Bench) -> None:
