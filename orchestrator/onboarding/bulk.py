@@ -93,17 +93,18 @@ def repeated(entry: Entry, earlier: set[int]) -> list[EntryFault]:
 def take_in(context: Context, entry: Entry, actor: str) -> Onboarding:
     """Begin and submit an entry. Doing so again changes nothing: what was begun is gone on with.
 
-    Raises InvalidInput, Conflict and whatever documents raise.
+    Raises InvalidInput and whatever documents raise.
     """
     asked = signup.checked_signup(context, dict(entry.data))
     onboarding, _ = signup.sign_up(context, asked, actor)
     if onboarding.state is not State.COLLECTING or onboarding.round > 1:
         return onboarding
-    for kind, path in entry.documents.items():
-        onboarding = collect.put_document(context, onboarding, kind, _content(path), actor)
     try:
+        for kind, path in entry.documents.items():
+            onboarding = collect.put_document(context, onboarding, kind, _content(path), actor)
         return collect.submit(context, onboarding.id, actor)
     except Conflict:
+        # Submitted or closed meanwhile, by the user or another import.
         return look.find(context, onboarding.id)
 
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,24 @@ def test_users_of_a_file_are_validated_begun_and_submitted_and_never_twice(
     for row in rows:
         assert bench.context.identity(row)[1]["firstName"] == "Anastasia"
         assert [document.kind for document in bench.context.store.documents(row.id)] == ["idFileFront", "selfie"]
+
+
+def test_who_is_submitted_while_the_import_is_at_them_is_no_fault(bench: Bench, tmp_path: Path) -> None:
+    (entry,) = bulk.entries(many(tmp_path / "users", 1), tmp_path / "users")
+
+    class SubmittedMeanwhile(dict[str, Path]):
+        """Another import is faster, after this one's first document."""
+
+        def items(self) -> Any:
+            first, *others = super().items()
+            yield first
+            bulk.take_in(bench.context, entry, "the other")
+            # Not what the other one sent.
+            yield from ((kind, Path(__file__).parents[2] / "docs" / "images" / "status.png") for kind, _ in others)
+
+    row = bulk.take_in(bench.context, replace(entry, documents=SubmittedMeanwhile(entry.documents)), "import")
+    assert row.state is State.UPLOADING
+    assert bench.events(row).count(Event.SUBMITTED) == 1
 
 
 def test_everything_that_is_wrong_is_told_by_line_and_field_and_nothing_is_imported(
