@@ -7,17 +7,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Conflict, InvalidInput, OrchestratorError
 from orchestrator.machine import State
-from orchestrator.onboarding import collect, look, signup
+from orchestrator.onboarding import collect, listing, look, signup
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.profile import DOCUMENT_KINDS, LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 
-_PAGE = 200
 # Another separator than ours may be told to a spreadsheet: then a cell begins in the midst of ours as well.
 _FORMULA = re.compile(r"""(^(?=[\t\r])|(?:^|[;,|\t\r\n])(?=["\s]*[=+\-@]))""")
 
@@ -110,21 +110,8 @@ def take_in(context: Context, entry: Entry, actor: str) -> Onboarding:
 
 def listed(context: Context, state: str | None, since_ms: int) -> Iterator[Onboarding]:
     """Onboardings newest first, begun at `since_ms` (unix ms) or later. Raises InvalidInput at once for a bad state."""
-    return _listed(context, state, since_ms, look.page(context, state, None, None, _PAGE))
-
-
-def _listed(
-    context: Context, state: str | None, since_ms: int, page: tuple[list[Onboarding], str | None]
-) -> Iterator[Onboarding]:
-    while True:
-        rows, cursor = page
-        for row in rows:
-            if row.created_at < since_ms:
-                return
-            yield row
-        if cursor is None:
-            return
-        page = look.page(context, state, None, cursor, _PAGE)
+    everyone = listing.every(context, listing.wanted(state=state or ""), by_email=False)
+    return takewhile(lambda row: row.created_at >= since_ms, everyone)
 
 
 def safe_cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Lists of onboardings for operators: filtered, sorted, searched, page by page."""
+"""Lists of onboardings: filtered, sorted, searched, page by page."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from orchestrator.machine import State
 from orchestrator.onboarding.context import DAY, HOUR, Context
 from orchestrator.onboarding.cursor import read, written
 from orchestrator.records import Onboarding, Verdict
-from orchestrator.store.status import Cursor, Order
+from orchestrator.store.status import EVER, NEWEST, Cursor, Order
 
 ORDERS = {
-    "newest": Order("created", True),
+    "newest": NEWEST,
     "oldest": Order("created", False),
     "changed": Order("changed", True),
     "unchanged": Order("changed", False),
@@ -22,7 +22,6 @@ ORDERS = {
 """By the signup or by the last change, the newest or the oldest first."""
 AGES = {"1h": HOUR, "1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 AGE_WORDS = (*AGES, *(f"over-{age}" for age in AGES))
-_LAST = 1 << 62
 _PAGE = 500
 T = TypeVar("T", State, Verdict)
 
@@ -38,7 +37,7 @@ class Wanted:
     query: str = ""
 
 
-def wanted(state: str, verdict: str, age: str, order: str, query: str) -> Wanted:
+def wanted(*, state: str = "", verdict: str = "", age: str = "", order: str = "", query: str = "") -> Wanted:
     """Checked; '' is any. Raises InvalidInput."""
     if age and age not in AGE_WORDS:
         raise InvalidInput("the query is not valid", {"age": [f"must be one of {', '.join(AGE_WORDS)}"]})
@@ -50,18 +49,20 @@ def wanted(state: str, verdict: str, age: str, order: str, query: str) -> Wanted
 def page(
     context: Context, asked: Wanted, cursor: str, limit: int, *, by_email: bool
 ) -> tuple[list[Onboarding], str | None]:
-    """One page, and the cursor of the next. `by_email`: whether the query may be an email.
+    """One page, and the cursor of the next.
 
+    `by_email`: whether the query may be an email; one who may see no personal data must not guess it either.
     With a verdict, the newest callback of that verdict comes first, and `age` is that callback's. Raises InvalidInput.
     """
-    after = read(cursor, "onb_", "cbk_") if cursor else None
+    by_callback = asked.verdict is not None and not asked.query
+    after = read(cursor, "cbk_" if by_callback else "onb_") if cursor else None
     if asked.query:
         return _found(context, asked, after, limit, by_email=by_email)
     between = _between(asked.age, context.now_ms())
     if asked.verdict is not None:
         return _page_of_verdict(context, asked, asked.verdict, between, after, limit)
     order = ORDERS[asked.order]
-    rows = context.status.page(order, asked.state, between, after, limit + 1)
+    rows = context.status.page(limit + 1, order=order, state=asked.state, between=between, cursor=after)
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]
@@ -95,8 +96,8 @@ def _found(
     context: Context, asked: Wanted, after: Cursor | None, limit: int, *, by_email: bool
 ) -> tuple[list[Onboarding], str | None]:
     """Newest first. A page is short where those that were found are of another age or verdict."""
-    email_hashes = context.sealer.hashes("email", asked.query.casefold()) if by_email else ()
-    found = context.store.search(asked.query, email_hashes, asked.state, after, limit + 1)
+    email_hashes = context.sealer.hashes("email", asked.query.strip().casefold()) if by_email else ()
+    found = context.status.search(asked.query, email_hashes, asked.state, after, limit + 1)
     earliest, latest = _between(asked.age, context.now_ms())
     rows = [
         row
@@ -111,10 +112,10 @@ def _found(
 
 def _between(age: str, now: int) -> tuple[int, int]:
     if not age:
-        return 0, _LAST
+        return EVER
     if age in AGES:
-        return now - AGES[age], _LAST
-    return 0, now - AGES[age.removeprefix("over-")]
+        return now - AGES[age], EVER[1]
+    return EVER[0], now - AGES[age.removeprefix("over-")]
 
 
 def _word(kind: type[T], text: str, name: str) -> T | None:

@@ -1,4 +1,4 @@
-"""Reading: one onboarding or a list of them, opened as far as callers may see."""
+"""Reading: one onboarding, opened as far as callers may see, and how the installation is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import Gone, InvalidInput, NotFound, StoreUnavailable
+from orchestrator.errors import Gone, NotFound, StoreUnavailable
 from orchestrator.health import ProviderHealth
 from orchestrator.machine import EDITABLE, State
 from orchestrator.onboarding.context import Context
-from orchestrator.onboarding.cursor import read, written
 from orchestrator.onboarding.outlook import Circumstances
 from orchestrator.records import Callback, Delivery, Document, Onboarding, Transition
 from orchestrator.seal import plain_hash
@@ -78,25 +77,6 @@ def find_by_link(context: Context, token: str) -> Onboarding:
         raise Gone("the time to use this link is over")
     about(found.id)
     return found
-
-
-def page(
-    context: Context, state: str | None, query: str | None, cursor: str | None, limit: int, *, by_email: bool = True
-) -> tuple[list[Onboarding], str | None]:
-    """Onboardings newest first and the cursor of the next page. Raises InvalidInput for a bad state or cursor.
-
-    `by_email`: whether `query` may be an email; one who may see no personal data must not guess it either.
-    """
-    wanted = _state(state) if state else None
-    after = read(cursor, "onb_") if cursor else None
-    if query:
-        email_hashes = context.sealer.hashes("email", query.strip().casefold()) if by_email else ()
-        rows = context.store.search(query, email_hashes, wanted, after, limit + 1)
-    else:
-        rows = context.store.page(wanted, after, limit + 1)
-    if len(rows) <= limit:
-        return rows, None
-    return rows[:limit], written((rows[limit - 1].created_at, rows[limit - 1].id))
 
 
 def counts(context: Context) -> dict[State, int]:
@@ -185,12 +165,5 @@ def check_ready(context: Context) -> None:
     if pending:
         raise StoreUnavailable("the database must be migrated first: run `orchestrator migrate`")
     context.schedule.check_writable()
-    for newest in context.store.page(None, None, 1):
+    for newest in context.status.page(1):
         context.identity(newest)
-
-
-def _state(text: str) -> State:
-    try:
-        return State(text)
-    except ValueError:
-        raise InvalidInput("the query is not valid", {"state": [f"must be one of {', '.join(State)}"]}) from None

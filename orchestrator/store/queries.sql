@@ -83,29 +83,19 @@ order by created_at desc, id desc limit 1;
 select 1 as found from onboardings
 where merchant_user_id = :merchant_user_id and id <> :id and share_sent_at is not null limit 1;
 
--- name: page_of_onboardings
--- Newest first from a cursor on.
-select * from onboardings where (created_at, id) < (:created_at, :id)
-order by created_at desc, id desc limit :limit;
-
--- name: page_of_state
--- Newest first from a cursor on, of one state.
-select * from onboardings where state = :state and (created_at, id) < (:created_at, :id)
-order by created_at desc, id desc limit :limit;
-
 -- name: found_by_id
 -- Search: those with this id or merchantUserId or OSL userId, newest first from a cursor on, of one state or all.
 select * from (
     select * from onboardings where id = :q
     union select * from onboardings where merchant_user_id = :q
     union select * from onboardings where osl_user_id = :q) found
-where (cast(:state as text) is null or state = :state) and (created_at, id) < (:created_at, :id)
+where (cast(:state as text) is null or state = :state) and (created_at, id) < (:at, :id)
 order by created_at desc, id desc limit :limit;
 
 -- name: found_by_email
 -- Search: those with this keyed hash of an email, newest first from a cursor on, of one state or all.
 select * from onboardings where email_hash = :hash
-and (cast(:state as text) is null or state = :state) and (created_at, id) < (:created_at, :id)
+and (cast(:state as text) is null or state = :state) and (created_at, id) < (:at, :id)
 order by created_at desc, id desc limit :limit;
 
 -- name: counts
@@ -521,42 +511,42 @@ select * from callbacks where id = :id;
 
 -- name: list_newest_created
 -- A page of all, newest first by the signup.
-select * from onboardings where created_at >= :since and created_at <= :until
+select * from onboardings where created_at >= :since
     and (created_at, id) < (:at, :id) order by created_at desc, id desc limit :limit;
 
 -- name: list_newest_created_of_state
 -- A page of one state, newest first by the signup.
-select * from onboardings where state = :state and created_at >= :since and created_at <= :until
+select * from onboardings where state = :state and created_at >= :since
     and (created_at, id) < (:at, :id) order by created_at desc, id desc limit :limit;
 
 -- name: list_oldest_created
 -- A page of all, oldest first by the signup.
-select * from onboardings where created_at >= :since and created_at <= :until
+select * from onboardings where created_at <= :until
     and (created_at, id) > (:at, :id) order by created_at asc, id asc limit :limit;
 
 -- name: list_oldest_created_of_state
 -- A page of one state, oldest first by the signup.
-select * from onboardings where state = :state and created_at >= :since and created_at <= :until
+select * from onboardings where state = :state and created_at <= :until
     and (created_at, id) > (:at, :id) order by created_at asc, id asc limit :limit;
 
 -- name: list_newest_changed
 -- A page of all, newest first by the last change.
-select * from onboardings where updated_at >= :since and updated_at <= :until
+select * from onboardings where updated_at >= :since
     and (updated_at, id) < (:at, :id) order by updated_at desc, id desc limit :limit;
 
 -- name: list_newest_changed_of_state
 -- A page of one state, newest first by the last change.
-select * from onboardings where state = :state and updated_at >= :since and updated_at <= :until
+select * from onboardings where state = :state and updated_at >= :since
     and (updated_at, id) < (:at, :id) order by updated_at desc, id desc limit :limit;
 
 -- name: list_oldest_changed
 -- A page of all, oldest first by the last change.
-select * from onboardings where updated_at >= :since and updated_at <= :until
+select * from onboardings where updated_at <= :until
     and (updated_at, id) > (:at, :id) order by updated_at asc, id asc limit :limit;
 
 -- name: list_oldest_changed_of_state
 -- A page of one state, oldest first by the last change.
-select * from onboardings where state = :state and updated_at >= :since and updated_at <= :until
+select * from onboardings where state = :state and updated_at <= :until
     and (updated_at, id) > (:at, :id) order by updated_at asc, id asc limit :limit;
 
 -- name: page_of_verdict
@@ -564,7 +554,7 @@ select * from onboardings where state = :state and updated_at >= :since and upda
 -- the planner from reading all of a verdict where it should read those of one onboarding.)
 select o.*, c.received_at as came_at, c.id as came_id from (
     select id, onboarding_id, received_at from callbacks where verdict = :verdict and onboarding_id is not null
-    and received_at >= :since and received_at <= :until and (received_at, id) < (:at, :id)
+    and received_at >= :since and (received_at, id) < (:at, :id)
     order by received_at desc, id desc limit :looked) c
 join onboardings o on o.id = c.onboarding_id
 where (cast(:state as text) is null or o.state = :state) and not exists (
@@ -575,7 +565,7 @@ order by c.received_at desc, c.id desc limit :limit;
 -- name: looked_through
 -- The last callback that such a page looked at, if there may be more.
 select id, received_at from callbacks where verdict = :verdict and onboarding_id is not null
-    and received_at >= :since and received_at <= :until and (received_at, id) < (:at, :id)
+    and received_at >= :since and (received_at, id) < (:at, :id)
     order by received_at desc, id desc limit 1 offset :skipped;
 
 -- name: count_flow

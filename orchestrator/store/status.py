@@ -1,8 +1,8 @@
-"""What the status pages read beside single onboardings: pages, the flow, what waits for a person or is stuck."""
+"""What lists and status pages read beside single onboardings: pages, the flow, what waits for a person or is stuck."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.machine import State
@@ -26,6 +26,10 @@ class Order:
     newest_first: bool
 
 
+NEWEST = Order("created", True)
+EVER = (_EARLIEST[0], _LATEST[0])
+
+
 class StatusStore:
     """Reads alone; none of them costs more because there are more rows."""
 
@@ -33,16 +37,38 @@ class StatusStore:
         self._driver = driver
 
     def page(
-        self, order: Order, state: State | None, between: tuple[int, int], cursor: Cursor | None, limit: int
+        self,
+        limit: int,
+        *,
+        order: Order = NEWEST,
+        state: State | None = None,
+        between: tuple[int, int] = EVER,
+        cursor: Cursor | None = None,
     ) -> list[Onboarding]:
         """Onboardings in this order after `cursor`, whose time of the order's column lies `between` (ms)."""
-        first = "newest" if order.newest_first else "oldest"
-        at, last_id = cursor or (_LATEST if order.newest_first else _EARLIEST)
-        asked = {"since": between[0], "until": between[1], "at": at, "id": last_id, "limit": limit}
+        since, until = between
+        # One bound for the end at which a page begins: of two, SQLite may use the one that skips nothing.
+        if order.newest_first:
+            first, (at, last_id) = "newest", min(cursor or _LATEST, (until, _LATEST[1]))
+        else:
+            first, (at, last_id) = "oldest", max(cursor or _EARLIEST, (since, _EARLIEST[1]))
+        asked = {"since": since, "until": until, "at": at, "id": last_id, "limit": limit}
         if state is None:
             return [rows.onboarding(row) for row in self._rows(f"list_{first}_{order.column}", **asked)]
         found = self._rows(f"list_{first}_{order.column}_of_state", state=state, **asked)
         return [rows.onboarding(row) for row in found]
+
+    def search(
+        self, text: str, email_hashes: Sequence[str], state: State | None, cursor: Cursor | None, limit: int
+    ) -> list[Onboarding]:
+        """Onboardings whose id, merchantUserId, OSL userId or email is exactly this, the newest first."""
+        at, last_id = cursor or _LATEST
+        asked = {"state": state, "at": at, "id": last_id, "limit": limit}
+        found = {row["id"]: row for row in self._rows("found_by_id", q=text, **asked)}
+        for email_hash in email_hashes:
+            found |= {row["id"]: row for row in self._rows("found_by_email", hash=email_hash, **asked)}
+        records = [rows.onboarding(row) for row in found.values()]
+        return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)[:limit]
 
     def page_of_verdict(
         self, verdict: Verdict, state: State | None, between: tuple[int, int], cursor: Cursor | None, limit: int
@@ -51,8 +77,9 @@ class StatusStore:
 
         The second value: where to look on, when the page is short only because enough was looked through.
         """
-        at, last_id = cursor or _LATEST
-        asked = {"verdict": verdict, "since": between[0], "until": between[1], "at": at, "id": last_id}
+        since, until = between
+        at, last_id = min(cursor or _LATEST, (until, _LATEST[1]))
+        asked = {"verdict": verdict, "since": since, "at": at, "id": last_id}
         found = self._rows("page_of_verdict", state=state, looked=LOOKED_THROUGH, limit=limit, **asked)
         page = [((row["came_at"], row["came_id"]), rows.onboarding(_without_place(row))) for row in found]
         if len(page) == limit:
@@ -70,7 +97,7 @@ class StatusStore:
 
     def longest_in(self, state: State, limit: int) -> list[Onboarding]:
         """Those in `state` that did not change for longest."""
-        return self.page(Order("changed", False), state, (_EARLIEST[0], _LATEST[0]), None, limit)
+        return self.page(limit, order=Order("changed", False), state=state)
 
     def failing(self, limit: int) -> list[Onboarding]:
         """Those whose step fails again and again, since the longest time."""

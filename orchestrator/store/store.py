@@ -26,7 +26,6 @@ from orchestrator.store.change import Change, Held, LeaseLost
 from orchestrator.store.driver import Driver, Duplicate, Row, Session, count_flow, first, tally
 
 ORPHANS_KEPT = 1_000
-_FAR_FUTURE = (1 << 62, "~")
 _CHUNK = 500
 BODIES = {"callbacks": "id", "deliveries": "id", "callback_tokens": "hash"}
 """Tables with a sealed body, and their keys."""
@@ -90,27 +89,6 @@ class Store:
         """Whether OSL Pay may know the user from an earlier onboarding, be it an erased one."""
         names = (onboarding.merchant_user_id, *erased_names)
         return any(self._rows("shared_before", merchant_user_id=name, id=onboarding.id) for name in names)
-
-    def page(self, state: State | None, cursor: tuple[int, str] | None, limit: int) -> list[Onboarding]:
-        """Onboardings newest first, after `cursor` (created_at, id)."""
-        created_at, last_id = cursor or _FAR_FUTURE
-        if state is None:
-            found = self._rows("page_of_onboardings", created_at=created_at, id=last_id, limit=limit)
-        else:
-            found = self._rows("page_of_state", state=state, created_at=created_at, id=last_id, limit=limit)
-        return [rows.onboarding(row) for row in found]
-
-    def search(
-        self, text: str, email_hashes: Sequence[str], state: State | None, cursor: tuple[int, str] | None, limit: int
-    ) -> list[Onboarding]:
-        """Onboardings whose id, merchantUserId, OSL userId or email is exactly this, as `page` gives them."""
-        created_at, last_id = cursor or _FAR_FUTURE
-        asked = {"state": state, "created_at": created_at, "id": last_id, "limit": limit}
-        found = {row["id"]: row for row in self._rows("found_by_id", q=text, **asked)}
-        for email_hash in email_hashes:
-            found |= {row["id"]: row for row in self._rows("found_by_email", hash=email_hash, **asked)}
-        records = [rows.onboarding(row) for row in found.values()]
-        return sorted(records, key=lambda record: (record.created_at, record.id), reverse=True)[:limit]
 
     def counts(self) -> dict[State, int]:
         """How many onboardings are in each state."""

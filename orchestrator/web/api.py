@@ -8,7 +8,7 @@ from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 
 from orchestrator.errors import InvalidInput
-from orchestrator.onboarding import collect, look, operate, signup
+from orchestrator.onboarding import collect, listing, look, operate, signup
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 from orchestrator.web.asked import OnboardingQuerySchema
@@ -48,9 +48,8 @@ def page() -> dict[str, Any]:
     """Onboardings newest first: `items` and `nextCursor`."""
     _check_query()
     context = service()
-    rows, cursor = look.page(
-        context, request.args.get("state"), request.args.get("q"), request.args.get("cursor"), _limit()
-    )
+    wanted = listing.wanted(state=request.args.get("state", ""), query=request.args.get("q", ""))
+    rows, cursor = listing.page(context, wanted, request.args.get("cursor", ""), _limit(), by_email=True)
     return {
         "items": [onboarding_json(look.view(context, row), with_link=False, with_error=_is_operator()) for row in rows],
         "nextCursor": cursor,

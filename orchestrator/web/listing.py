@@ -122,5 +122,7 @@ def _act(name: str, onboarding_id: str) -> Outcome:
 def _asked() -> tuple[dict[str, str], listing.Wanted]:
     """The filters as they were sent, and checked. Raises InvalidInput."""
     asked = {name: request.args.get(name, "").strip() for name in _FILTERS}
-    wanted = listing.wanted(asked["state"], asked["verdict"], asked["age"], asked["sort"], asked["q"])
+    wanted = listing.wanted(
+        state=asked["state"], verdict=asked["verdict"], age=asked["age"], order=asked["sort"], query=asked["q"]
+    )
     return asked, wanted

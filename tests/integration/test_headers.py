@@ -70,7 +70,7 @@ def rules(bench: Bench) -> list[Rule]:
 
 
 def path_of(bench: Bench, rule: Rule) -> str:
-    row = next(iter(bench.context.store.page(None, None, 1)), None) or bench.collected()
+    row = next(iter(bench.context.status.page(1)), None) or bench.collected()
     named = {"onboarding_id": row.id, "kind": "selfie", "delivery_id": "dlv_1", "token": "t", "filename": "style.css"}
     return rule.rule.replace("<path:", "<").replace("<", "{").replace(">", "}").format(**named)
 

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from orchestrator.errors import SealBroken, StoreUnavailable, Unauthenticated
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import access, audit, collect, doctor, look, operate, receive, signup
+from orchestrator.onboarding import access, audit, collect, doctor, listing, look, operate, receive, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.reseal import Resealed, reseal
 from orchestrator.records import Callback, Document, Verdict
@@ -101,7 +101,8 @@ def check_everything_opens(bench: Bench) -> None:
         row = bench.row(onboarding_id)
         email, profile = context.identity(row)
         assert profile["firstName"] == "Anastasia"
-        assert look.page(context, None, email.upper(), None, 10)[0][0].id == row.id, "found by its email"
+        asked = listing.wanted(query=email.upper())
+        assert listing.page(context, asked, "", 10, by_email=True)[0][0].id == row.id, "found by its email"
         assert bench.view(row).onboarding.id == row.id
         link = context.sealer.open(row.link_sealed, "onboardings", row.id, "link").decode()
         assert look.find_by_link(context, link).id == row.id

@@ -553,22 +553,22 @@ def test_what_belongs_to_an_onboarding_needs_one(bench: Bench) -> None:
 
 def test_keyset_pages_find_each_row_once_whatever_is_added_meanwhile(bench: Bench) -> None:
     template = bench.sign_up()
-    store = bench.context.store
+    store, status = bench.context.store, bench.context.status
     for number in range(15):
         at = template.created_at + number // 4
         state = State.CANCELLED if number % 3 else State.EXPIRED
         assert store.commit(Change(None, sibling(template, number, created_at=at, state=state, lane=None, due_at=None)))
-    everyone = sorted(store.page(None, None, 100), key=lambda row: (row.created_at, row.id), reverse=True)
+    everyone = sorted(status.page(100), key=lambda row: (row.created_at, row.id), reverse=True)
     assert len(everyone) == 16
     for state in (None, State.CANCELLED):
         wanted = [row.id for row in everyone if state in (None, row.state)]
         for limit in (1, 4, 7):
             found: list[str] = []
             cursor = None
-            while page := store.page(state, cursor, limit):
+            while page := status.page(limit, state=state, cursor=cursor):
                 found += [row.id for row in page]
                 cursor = (page[-1].created_at, page[-1].id)
-                newer = len(store.page(None, None, 1_000)) + 100
+                newer = len(status.page(1_000)) + 100
                 added = sibling(template, newer, created_at=template.created_at + 1_000, state=State.CANCELLED)
                 assert store.commit(Change(None, replace(added, lane=None, due_at=None)))
             assert [name for name in found if name in wanted] == wanted
@@ -577,7 +577,7 @@ def test_keyset_pages_find_each_row_once_whatever_is_added_meanwhile(bench: Benc
 
 def test_a_search_by_each_key_finds_exactly_it(bench: Bench) -> None:
     row, other = bench.sign_up(), bench.sign_up()
-    store, sealer = bench.context.store, bench.context.sealer
+    store, sealer = bench.context.status, bench.context.sealer
     row = apply(bench.context, row.id, lambda row: [Step(None, "test", changes={"osl_user_id": "osl-1"})])
     email, _ = bench.context.identity(row)
     for text in (row.id, row.merchant_user_id, "osl-1"):
@@ -656,7 +656,7 @@ def test_counts_are_those_of_a_recount_after_many_moves(bench: Bench) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    recount = Counter(row.state for row in bench.context.store.page(None, None, 100))
+    recount = Counter(row.state for row in bench.context.status.page(100))
     assert look.counts(bench.context) == {state: recount.get(state, 0) for state in State}
     assert sum(recount.values()) == len(rows)
     for row in rows:

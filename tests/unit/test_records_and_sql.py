@@ -332,23 +332,38 @@ def explain(session: object, text: str, parameters: dict[str, None]) -> list[obj
 
 def test_what_is_due_and_what_a_page_shows_is_found_by_an_index(tmp_path: Path) -> None:
     driver = SqliteDriver(tmp_path / "planned.db")
-    names = ["claim_lane", "next_due", "all_next_due", "page_of_onboardings", "page_of_state", "live_onboarding"]
-    names += ["claim_deliveries"]
+    names = ["claim_lane", "next_due", "all_next_due", "live_onboarding", "claim_deliveries"]
+    names += [name for name in statement_texts() if name.startswith("list_")]
     try:
         driver.migrate()
         for name in names:
-            text = statement_texts()[name]
-            parameters = dict.fromkeys(re.findall(r":(\w+)", text))
-            plan = driver.read(
-                lambda session, text=text, given=parameters: explain(session, f"query plan {text}", given)
-            )
-            steps = [str(step[3]) for step in plan]  # type: ignore[index]
+            steps = plan_of(driver, name)
             # There are as many slots as requests a second, as many claimed as asked for, and a constant row is one.
             scanned = [step for step in steps if re.match(r"SCAN (?!.*USING|slots$|due$|CONSTANT ROW$)", step)]
             assert not scanned, (name, steps)
             assert not [step for step in steps if "TEMP B-TREE" in step], (name, steps)
     finally:
         driver.close()
+
+
+def test_a_page_begins_at_its_cursor_however_far_down_the_list_that_is(tmp_path: Path) -> None:
+    driver = SqliteDriver(tmp_path / "planned.db")
+    names = [name for name in statement_texts() if name.startswith("list_")]
+    assert len(names) == 8
+    try:
+        driver.migrate()
+        for name in (*names, "page_of_verdict", "looked_through"):
+            steps = plan_of(driver, name)
+            assert re.search(r"USING (COVERING )?INDEX .*\(\w+,id\)[<>]\(\?,\?\)", " | ".join(steps)), (name, steps)
+    finally:
+        driver.close()
+
+
+def plan_of(driver: SqliteDriver, name: str) -> list[str]:
+    text = statement_texts()[name]
+    parameters = dict.fromkeys(re.findall(r":(\w+)", text))
+    plan = driver.read(lambda session: explain(session, f"query plan {text}", parameters))
+    return [str(step[3]) for step in plan]  # type: ignore[index]
 
 
 def test_the_migrations_are_numbered_without_a_gap() -> None:
