@@ -16,9 +16,10 @@ import click
 
 from benchmarks import sending, stored
 from benchmarks.measuring import Goal, percentile, ratio, report, rounds
-from benchmarks.processes import Processes, Settings, free_port, processor_seconds
+from benchmarks.processes import Processes, Settings, processor_seconds
 from benchmarks.sending import Sent
 from benchmarks.webhooks import passes
+from orchestrator.cli.demo_installation import free_port
 
 CONNECTIONS = 64
 ROUNDS = 5

@@ -17,8 +17,9 @@ import click
 
 from benchmarks import sending, stored
 from benchmarks.measuring import Goal, percentile, report
-from benchmarks.processes import Processes, Settings, free_port, wait_for_port
+from benchmarks.processes import Processes, Settings, wait_for_port
 from benchmarks.webhooks import passes
+from orchestrator.cli.demo_installation import free_port
 
 _CONNECTIONS = 64
 _LONGEST = 600.0

@@ -18,9 +18,10 @@ import click
 from benchmarks import sending, stored
 from benchmarks.job import run_stub
 from benchmarks.measuring import Goal, ratio, report, rounds
-from benchmarks.processes import Processes, Settings, family, free_port, memory_mb
+from benchmarks.processes import Processes, Settings, family, memory_mb
 from benchmarks.webhooks import passes
 from orchestrator import bootstrap
+from orchestrator.cli.demo_installation import free_port
 from orchestrator.onboarding import access, advance
 from orchestrator.records import Lane
 from orchestrator.store.driver import Session

@@ -16,8 +16,9 @@ from functools import cache
 from PIL import Image
 
 from benchmarks import sending, stored
-from benchmarks.processes import Processes, Settings, free_port, wait_for_port
+from benchmarks.processes import Processes, Settings, wait_for_port
 from benchmarks.sending import Conversation
+from orchestrator.cli.demo_installation import free_port
 
 CONNECTIONS = 16
 DOCUMENTS = ("idFileFront", "selfie")

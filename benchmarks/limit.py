@@ -18,8 +18,9 @@ import requests
 from benchmarks import sending, stored
 from benchmarks.job import CONNECTIONS, DOCUMENTS, expect, picture
 from benchmarks.measuring import Goal, report
-from benchmarks.processes import Processes, Settings, free_port, wait_for_port
+from benchmarks.processes import Processes, Settings, wait_for_port
 from benchmarks.sending import Conversation
+from orchestrator.cli.demo_installation import free_port
 
 _RATE = 10
 _FROM = 20

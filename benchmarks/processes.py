@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import secrets
 import signal
@@ -15,13 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
 from orchestrator import bootstrap
+from orchestrator.cli.demo_installation import free_port, new_keys
 from orchestrator.cli.run import _GUNICORN
 from orchestrator.config import Config
 from orchestrator.onboarding import access
+from orchestrator.signatures import load_private_key
 
 ROOT = Path(__file__).parent.parent
 APP_ID = "bench"
@@ -97,22 +95,17 @@ class Settings:
         folder.mkdir(parents=True, exist_ok=True)
         self.database = folder / "orchestrator.db"
         self.port = free_port()
-        self.signup_secret = _whsec()
-        ours, self.osl_key = (rsa.generate_private_key(65537, bits) for _ in range(2))
+        keys = new_keys(bits)
+        self.signup_secret = keys["ORCHESTRATOR_SIGNUP_SECRETS"]
+        self.osl_key = load_private_key(keys["SANDBOX_OSL_PRIVATE_KEY"])
         self.environ = {
             "ORCHESTRATOR_DATABASE_URL": f"sqlite:///{self.database}",
             "ORCHESTRATOR_DOCUMENTS_URL": f"file:{folder / 'documents'}",
-            "ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
             "ORCHESTRATOR_PUBLIC_URL": f"http://127.0.0.1:{self.port}",
-            "ORCHESTRATOR_SIGNUP_SECRETS": self.signup_secret,
             "BTSE_BASE_URL": f"{providers}/btse",
-            "BTSE_API_KEY": secrets.token_hex(8),
-            "BTSE_SECRET_KEY": secrets.token_hex(24),
             "OSL_BASE_URL": f"{providers}/osl",
             "OSL_APP_ID": APP_ID,
-            "OSL_PRIVATE_KEY": _pem(ours),
-            "OSL_WEBHOOK_PUBLIC_KEY": _public_pem(self.osl_key),
-            "SANDBOX_OSL_PRIVATE_KEY": _pem(self.osl_key),
+            **keys,
             **more,
         }
 
@@ -130,14 +123,6 @@ class Settings:
         """A new access token."""
         with self.service() as service:
             return access.create_token(service.context, f"bench-{secrets.token_hex(4)}", role)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int) -> None:
@@ -183,17 +168,3 @@ def _used(pid: int) -> float:
 
 def _plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
-
-
-def _whsec() -> str:
-    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-
-
-def _pem(key: rsa.RSAPrivateKey) -> str:
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
-
-
-def _public_pem(key: rsa.RSAPrivateKey) -> str:
-    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    return key.public_key().public_bytes(encoding, form).decode()

@@ -13,7 +13,8 @@ from pathlib import Path
 import requests
 
 from benchmarks.measuring import Goal, report, rounds
-from benchmarks.processes import Processes, Settings, free_port
+from benchmarks.processes import Processes, Settings
+from orchestrator.cli.demo_installation import free_port
 
 _ROUNDS = 5
 

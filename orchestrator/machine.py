@@ -114,7 +114,6 @@ CLOSED = frozenset({State.CANCELLED, State.EXPIRED})
 OPEN = frozenset(State) - SETTLED - CLOSED
 EDITABLE = frozenset({State.COLLECTING, State.NEEDS_ATTENTION})
 CLAIMS = frozenset({Event.CALLBACK_PASS, Event.CALLBACK_REJECT, Event.CALLBACK_FINAL_REJECT})
-CALLBACKS = CLAIMS | {Event.CALLBACK_PROCESS, Event.CALLBACK_REVIEW}
 SUBMITS = frozenset({Event.SUBMITTED, Event.SUBMITTED_UNCHANGED, Event.SUBMITTED_AGAIN})
 """Events after which the merchant is told `onboarding.submitted`."""
 UNRECORDED = frozenset({Event.STEP_FAILED, Event.ANSWERED_OPEN, Event.UNCONFIRMED, Event.SIGNED_UP})

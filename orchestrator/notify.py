@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from orchestrator.errors import Kind, ProviderError
 from orchestrator.machine import State
 from orchestrator.providers.http import Outgoing
-from orchestrator.records import Delivery, DeliveryStatus, Onboarding, changed
+from orchestrator.records import Delivery, DeliveryStatus, Onboarding, changed, iso
 from orchestrator.seal import Sealer
 
 _NOTICES = {
@@ -58,7 +58,7 @@ class Merchant:
         delivery_id = self.new_id()
         body = {
             "type": notice,
-            "timestamp": _iso(now),
+            "timestamp": iso(now),
             "data": {
                 "id": row.id,
                 "merchantUserId": row.merchant_user_id,
@@ -103,7 +103,3 @@ def after_try(
         return changed(tried, status=DeliveryStatus.FAILED, due_at=None)
     wait = waits[delivery.attempts]
     return changed(tried, due_at=now + wait + int(wait * jitter / 10))
-
-
-def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

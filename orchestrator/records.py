@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -267,3 +268,10 @@ def changed(record: R, **values: Any) -> R:
     if not fields.keys() >= values.keys():
         raise TypeError(f"{type(record).__name__} has no field {', '.join(values.keys() - fields.keys())}")
     return made(type(record), {**fields, **values})
+
+
+def iso(ms: int | None) -> str | None:
+    """Unix milliseconds as `2026-11-22T10:00:00.123Z`, as times are seen from outside."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -37,11 +37,11 @@ class Installation:
         self._stopping = stopping or threading.Event()
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._port, self._sandbox_port = _free_port(), _free_port()
+        self._port, self._sandbox_port = free_port(), free_port()
         self._merchant = _Merchant()
         self.url = f"http://127.0.0.1:{self._port}"
-        self.signup_secret = _whsec()
         self.environ = self._settings()
+        self.signup_secret = self.environ["ORCHESTRATOR_SIGNUP_SECRETS"]
 
     def __enter__(self) -> Installation:
         return self
@@ -105,26 +105,19 @@ class Installation:
         raise OrchestratorError(f"the demo did not start:\n{logs}")
 
     def _settings(self) -> dict[str, str]:
-        ours, theirs = _key(), _key()
         sandbox = f"http://127.0.0.1:{self._sandbox_port}"
         return {
             "ORCHESTRATOR_DATABASE_URL": f"sqlite:///{self._folder}/orchestrator.db",
             "ORCHESTRATOR_DOCUMENTS_URL": f"file:{self._folder}/documents",
-            "ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
             "ORCHESTRATOR_PUBLIC_URL": self.url,
-            "ORCHESTRATOR_SIGNUP_SECRETS": self.signup_secret,
             "ORCHESTRATOR_NOTIFY_URL": self._merchant.url,
             "ORCHESTRATOR_NOTIFY_SECRET": self._merchant.secret,
             "BTSE_BASE_URL": f"{sandbox}/btse",
-            "BTSE_API_KEY": secrets.token_hex(8),
-            "BTSE_SECRET_KEY": secrets.token_hex(24),
             "OSL_BASE_URL": f"{sandbox}/osl",
             "OSL_APP_ID": "demo",
-            "OSL_PRIVATE_KEY": _private(ours),
-            "OSL_WEBHOOK_PUBLIC_KEY": _public(theirs),
-            "SANDBOX_OSL_PRIVATE_KEY": _private(theirs),
             "CALLBACK_PATIENCE_SECONDS": "3",
             "RETRY_HORIZON_HOURS": "0.003",
+            **new_keys(),
         }
 
 
@@ -158,7 +151,22 @@ class _Merchant:
         self._server.server_close()
 
 
-def _free_port() -> int:
+def new_keys(bits: int = 2048) -> dict[str, str]:
+    """The settings that are keys or secrets, the sandbox's too, made anew. `bits`: of both RSA keys."""
+    ours, theirs = (rsa.generate_private_key(65537, bits) for _ in range(2))
+    return {
+        "ORCHESTRATOR_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
+        "ORCHESTRATOR_SIGNUP_SECRETS": _whsec(),
+        "BTSE_API_KEY": secrets.token_hex(8),
+        "BTSE_SECRET_KEY": secrets.token_hex(24),
+        "OSL_PRIVATE_KEY": _private(ours),
+        "OSL_WEBHOOK_PUBLIC_KEY": _public(theirs),
+        "SANDBOX_OSL_PRIVATE_KEY": _private(theirs),
+    }
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -167,10 +175,6 @@ def _free_port() -> int:
 
 def _whsec() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
-
-
-def _key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
 
 
 def _private(key: rsa.RSAPrivateKey) -> str:

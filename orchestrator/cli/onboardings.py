@@ -15,8 +15,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.onboarding import look, operate
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.outlook import Outlook, outlook
-from orchestrator.records import Onboarding
-from orchestrator.web.schemas import callback_json, delivery_json, iso, onboarding_json, transition_json
+from orchestrator.records import Onboarding, iso
+from orchestrator.web.schemas import callback_json, delivery_json, onboarding_json, transition_json
 
 _ACTOR = "command_line"
 _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")

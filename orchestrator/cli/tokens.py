@@ -8,7 +8,7 @@ import click
 
 from orchestrator.cli.wiring import opened
 from orchestrator.onboarding import access
-from orchestrator.web.schemas import iso
+from orchestrator.records import iso
 
 
 @click.group()

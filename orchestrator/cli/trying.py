@@ -6,7 +6,6 @@ import json
 import secrets
 import sys
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import click
@@ -18,6 +17,7 @@ from orchestrator.cli.wiring import opened
 from orchestrator.config import Config
 from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.onboarding import look, operate
+from orchestrator.onboarding.doctor import is_loopback
 from orchestrator.web.schemas import delivery_json
 
 _SECONDS = 30
@@ -105,7 +105,7 @@ def callback(id_: str, kyc_status: str) -> None:
     """Have the sandbox send OSL Pay's webhook about an onboarding; OSL_BASE_URL must be on this machine."""
     with opened() as service:
         base = urlsplit(service.config.osl_base_url)
-        if not _is_loopback(base.hostname or ""):
+        if not is_loopback(base.hostname or ""):
             raise InvalidInput("OSL_BASE_URL is not on this machine: callbacks are triggered at a sandbox only")
         row = look.find_by_any_id(service.context, id_)
     body = json.dumps({"merchantUserId": row.merchant_user_id, "kycStatus": kyc_status})
@@ -120,10 +120,3 @@ def _post(url: str, body: str, headers: dict[str, str]) -> requests.Response:
         raise OrchestratorError(f"nothing answers there ({type(error).__name__}): is it running?") from error
     click.echo(f"{answer.status_code} {answer.text.strip()}")
     return answer
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

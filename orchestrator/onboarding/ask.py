@@ -102,7 +102,7 @@ def _polled(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequence[S
     event = _event(answer)
     changes = _adopted(row, answer)
     if row.state not in POLLED:
-        return _answered_elsewhere(row, event, answer, context)
+        return _answered_elsewhere(row, event, answer)
     rejects = row.poll_rejects + 1 if event is Event.ANSWERED_REJECT else 0
     if rejects > 1:
         event = Event.ANSWERED_REJECT_AGAIN
@@ -135,7 +135,7 @@ def _doubted_since(work: Work, row: Onboarding) -> int | None:
     return row.ask_at if row.ask_at != work.row.ask_at else None
 
 
-def _answered_elsewhere(row: Onboarding, event: Event, answer: KycStatus | None, context: Context) -> Sequence[Step]:
+def _answered_elsewhere(row: Onboarding, event: Event, answer: KycStatus | None) -> Sequence[Step]:
     """The row left its waiting state while OSL Pay was asked: only PASS still counts, and not against a claim."""
     if event is Event.ANSWERED_PASS and row.state is not State.CONFIRMING:
         return [Step(event, ACTOR, "PASS", _adopted(row, answer), reason="")]

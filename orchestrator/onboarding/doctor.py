@@ -64,13 +64,14 @@ def _if_stored(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 def _urls(urls: Mapping[str, str]) -> Iterator[Finding]:
     for name, url in urls.items():
         parts = urlsplit(url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             yield Finding(name, Level.WARNING, "is http: anybody on the way can read and change it; use https")
         else:
             yield Finding(name, Level.OK, "is encrypted on its way, or stays on this machine")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

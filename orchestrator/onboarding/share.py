@@ -17,18 +17,12 @@ from orchestrator.onboarding.context import HOUR, Context
 from orchestrator.onboarding.files import provider_file
 from orchestrator.onboarding.receive import apply_early
 from orchestrator.onboarding.work import ACTOR, FRESH, WORKED, Work
-from orchestrator.providers.osl_pay import KycStatus
+from orchestrator.providers.osl_pay import FILE_FIELDS, KycStatus
 from orchestrator.records import Callback, CallbackToken, Document, Onboarding, Operation, ShareOutcome, Verdict
 from orchestrator.seal import plain_hash
 
 MOST_LOSSES = 2
 _URL_MARGIN = HOUR
-_URL_NAMES = {
-    "idFileFront": "frontFileUrl",
-    "idFileBack": "backFileUrl",
-    "selfie": "selfieFileUrl",
-    "amlReport": "amlFileUrl",
-}
 
 
 def share(work: Work) -> None:
@@ -114,7 +108,7 @@ def _share(work: Work, token: CallbackToken | None, urls: dict[str, str]) -> Non
             work.lost(lambda row: [replace(_lost(context, row), failure=failure)], error)
             return
         secrets = {"callbackUrl": callback_url, "callbackToken": secret}
-        secrets |= {_URL_NAMES[kind]: url for kind, url in urls.items()}
+        secrets |= {FILE_FIELDS[kind]: url for kind, url in urls.items()}
         work.failed(error, also_secret=secrets, changes={"share": ShareOutcome.NONE})
         return
     work.done(lambda row: _arrived(context, row, Event.SHARED, user_id))

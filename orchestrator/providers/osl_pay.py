@@ -29,12 +29,13 @@ from orchestrator.signatures import osl_encrypt, osl_sign
 _TOP_LEVEL = ("kycType", "registerTime", "ip", "deviceId")
 _TIMES = ("registerTime", "kycTime")
 _DATES = ("dob", "idExpiry")
-_FILE_FIELDS = {
+FILE_FIELDS = {
     "idFileFront": "frontFileUrl",
     "idFileBack": "backFileUrl",
     "selfie": "selfieFileUrl",
     "amlReport": "amlFileUrl",
 }
+"""Kinds of document, and the names that OSL Pay has for their URLs."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class OslPay:
         if wire.get("shareToken"):
             inner = {"shareType": self._dialect.share_type_token, **wire}
         else:
-            urls = {_FILE_FIELDS[kind]: url for kind, url in file_urls.items()}
+            urls = {FILE_FIELDS[kind]: url for kind, url in file_urls.items()}
             inner = {"shareType": self._dialect.share_type_file, **wire, **urls}
         body = {
             **self._encrypted(top),

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from io import StringIO
 
 from orchestrator.onboarding.bulk import safe_cell
-from orchestrator.records import Onboarding
-from orchestrator.web.schemas import iso
+from orchestrator.records import Onboarding, iso
 
 COLUMNS = (
     *("id", "merchantUserId", "state", "round", "oslUserId", "kycStatus"),

@@ -8,8 +8,8 @@ from typing import Any
 from flask import Response, render_template, request
 from markupsafe import Markup
 
+from orchestrator.records import iso
 from orchestrator.web import words
-from orchestrator.web.schemas import iso
 
 _AS_OF = Markup("<!-- as of -->")
 """Stands for the time until the rest is hashed; no text of a row can be a comment."""

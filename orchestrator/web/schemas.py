@@ -5,7 +5,6 @@ Each shape stands beside what writes it, as the schema that the API's descriptio
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, fields, validate
@@ -13,14 +12,7 @@ from marshmallow import Schema, fields, validate
 from orchestrator.machine import Event, State
 from orchestrator.onboarding.look import View
 from orchestrator.onboarding.profile import DOCUMENT_KINDS
-from orchestrator.records import Callback, Delivery, DeliveryStatus, Document, Transition, Verdict
-
-
-def iso(ms: int | None) -> str | None:
-    """Unix milliseconds as `2026-11-22T10:00:00.123Z`."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from orchestrator.records import Callback, Delivery, DeliveryStatus, Document, Transition, Verdict, iso
 
 
 def _text(says: str = "", *, null: bool = False, form: str | None = None, **facts: Any) -> fields.String:

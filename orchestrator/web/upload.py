@@ -14,11 +14,10 @@ from orchestrator.machine import State
 from orchestrator.onboarding import collect, look
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT, PAGE_FIELDS
-from orchestrator.records import Onboarding
+from orchestrator.records import Onboarding, iso
 from orchestrator.web import upload_form as form
 from orchestrator.web.address import client_address
 from orchestrator.web.auth import open_to, service
-from orchestrator.web.schemas import iso
 from orchestrator.web.session import check_origin
 from orchestrator.web.upload_words import outcome, shows
 

@@ -9,11 +9,11 @@ from orchestrator.errors import NotFound, TooLarge, UnsupportedDocument
 from orchestrator.machine import State
 from orchestrator.onboarding import collect, look
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT
+from orchestrator.records import iso
 from orchestrator.web import upload_form as form
 from orchestrator.web.auth import open_to, service
 from orchestrator.web.bodies import raw_body
 from orchestrator.web.problems import problem
-from orchestrator.web.schemas import iso
 from orchestrator.web.session import check_origin
 from orchestrator.web.upload import ACTOR, blueprint, why_refused
 from orchestrator.web.upload_words import outcome, shows

@@ -8,8 +8,7 @@ from markupsafe import Markup
 
 from orchestrator.errors import Conflict, InvalidInput
 from orchestrator.machine import Event, State
-from orchestrator.records import DeliveryStatus, Verdict
-from orchestrator.web.schemas import iso
+from orchestrator.records import DeliveryStatus, Verdict, iso
 
 _ACTORS = {
     "worker": "the worker",

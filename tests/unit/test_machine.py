@@ -7,7 +7,6 @@ import re
 import pytest
 
 from orchestrator.machine import (
-    CALLBACKS,
     CLAIMS,
     CLOSED,
     EDITABLE,
@@ -24,6 +23,7 @@ from orchestrator.machine import (
 S, E = State, Event
 WAITING = (S.AWAITING_CALLBACK, S.IN_REVIEW)
 WORKING = (S.UPLOADING, S.SHARING, *WAITING, S.CONFIRMING)
+CALLBACKS = CLAIMS | {E.CALLBACK_PROCESS, E.CALLBACK_REVIEW}
 ANSWERS = [event for event in Event if event.name.startswith("ANSWERED_")]
 
 # A conscious copy of the whole table: `-` ignore, `!` refuse, `?` stay and ask, `+` keep for later, `<` resume,
