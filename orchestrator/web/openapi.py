@@ -147,7 +147,7 @@ def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
     spec.components.schema("Profile", {"description": "Whatever is known of the user."}, schema=rules.schema)
     members = spec.components.schemas["Profile"]["properties"]
     email = {"type": "string", "format": "email", "maxLength": 254}
-    patch = {name: {"anyOf": [member, {"type": "null"}]} for name, member in members.items()}
+    patch = {name: _or_null(member) for name, member in members.items()}
     own = {
         "ProfilePatch": _object({**patch, "email": email}, says="A merge patch (RFC 7396) of `Profile`: null removes."),
         "Signup": _object(
@@ -166,6 +166,13 @@ def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
     }
     for name, component in own.items():
         spec.components.schema(name, component)
+
+
+def _or_null(member: Mapping[str, Any]) -> dict[str, Any]:
+    """The same texts, within the same limits, or null."""
+    nulls = {"enum": None, "anyOf": {"type": "null"}}
+    alternatives = {name: [*member[name], null] for name, null in nulls.items() if name in member}
+    return {**member, **alternatives, "type": [member["type"], "null"]}
 
 
 def _object(members: Mapping[str, Any], *required: str, says: str) -> dict[str, Any]:

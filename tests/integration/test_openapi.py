@@ -22,6 +22,7 @@ from orchestrator.onboarding.profile import PHONE_NUMBER, PRINTABLE
 from orchestrator.records import Onboarding
 from orchestrator.web.app import create_app
 from orchestrator.web.openapi import ANYWHERE, ERRORS, described_views, path_of
+from orchestrator.web.reference import shape_limits, shape_name
 from tests.sandbox_process import SandboxProcess
 from tests.service import DAY, NOTIFY_SECRET, Bench, Web, web_of
 
@@ -222,6 +223,18 @@ def test_the_profile_is_described_by_what_checks_it(spec: dict[str, Any], bench:
     assert set(shapes["Profile"]["properties"]) == rules.names
     assert set(shapes["ProfilePatch"]["properties"]) == rules.names | {"email"}
     assert shapes["Profile"]["properties"]["idType"]["enum"] == list(bench.context.dialects.osl.id_types)
+
+
+def test_a_patch_says_the_limits_of_each_field_and_that_it_may_be_null(spec: dict[str, Any]) -> None:
+    shapes = spec["components"]["schemas"]
+    for name, member in shapes["Profile"]["properties"].items():
+        patch = shapes["ProfilePatch"]["properties"][name]
+        assert shape_limits(patch).replace(", null", "") == shape_limits(member) != "", name
+        assert "null" in shape_name(patch).split(" or "), name
+        assert faults(spec, patch, None) == []
+        for example in member.get("examples", member.get("enum", ["x"])):
+            assert faults(spec, patch, example) == []
+        assert faults(spec, patch, "x" * 5_000) != []
 
 
 # What is served ----------------------------------------------------------------------------------------------------
