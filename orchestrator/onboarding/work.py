@@ -23,7 +23,7 @@ ACTOR = "worker"
 SLOT_SLACK = 5_000
 """Milliseconds from claiming a row, with its slot, within which its call must begin."""
 TOO_LATE = "started-too-late"
-"""What such a call failed with; the provider is not at fault."""
+"""What such a call failed with; the provider is not at fault, and the retry horizon does not begin."""
 LONE_FAILURES = 3
 """Unauthorized answers in a row after which an onboarding is parked, if it alone gets them while others succeed."""
 FRESH: Mapping[str, Any] = {"attempts": 0, "failing_since": None, "unauthorized": 0}
@@ -166,9 +166,11 @@ def _failure_step(
         columns = {"unauthorized": count, "attempts": 0, "failing_since": None}
         columns |= {**_again_at(row, now + wait), **changes}
         return Step(Event.STEP_FAILED, ACTOR, str(error), columns, failure=failure)
-    since = row.failing_since or now
-    if now - since >= context.rules.horizon_ms and not endless and error.code != TOO_LATE:
-        return _given_up(row, f"{error}, retried for too long", failure, changes)
+    since = row.failing_since
+    if error.code != TOO_LATE:
+        since = since or now
+        if now - since >= context.rules.horizon_ms and not endless:
+            return _given_up(row, f"{error}, retried for too long", failure, changes)
     wait = max(context.backoff_ms(row.attempts + 1), error.retry_after_ms or 0)
     columns = {"attempts": row.attempts + 1, "failing_since": since, **_again_at(row, now + wait), **changes}
     return Step(Event.STEP_FAILED, ACTOR, str(error), columns, failure=failure)

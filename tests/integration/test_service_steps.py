@@ -955,6 +955,22 @@ def test_a_call_that_could_outlast_its_slot_is_not_begun(played: Bench, late: in
     assert (shares(played, row), played.row(row).share_losses) == ([True], 0)
 
 
+def test_calls_that_were_not_begun_do_not_begin_the_retry_horizon(tmp_path: Any, sandbox: SandboxProcess) -> None:
+    bench = Bench(tmp_path, sandbox, RETRY_HORIZON_HOURS="0.1")
+    row = bench.to_share()
+    for _ in range(3):
+        claims = bench.claim()
+        bench.clock.advance(SLOT_SLACK + 1)
+        bench.advance(claims)
+        assert bench.row(row).failing_since is None
+        bench.clock.advance(HOUR)
+    fault(bench, row, "osl.share", times=1, status=503)
+    bench.step()
+    assert (bench.state(row), bench.row(row).failing_since) == (State.SHARING, bench.clock())
+    bench.run_to(row, State.AWAITING_CALLBACK)
+    bench.close()
+
+
 @pytest.mark.parametrize("how", [{"status": 401}, {"status": 403}, {"status": 404}, {"redirect": "http://x/"}], ids=str)
 def test_unauthorized_answers_about_one_user_alone_are_retried_without_end(played: Bench, how: dict[str, Any]) -> None:
     row = played.submitted()
