@@ -113,6 +113,8 @@ SETTLED = frozenset({State.APPROVED, State.REJECTED})
 CLOSED = frozenset({State.CANCELLED, State.EXPIRED})
 OPEN = frozenset(State) - SETTLED - CLOSED
 EDITABLE = frozenset({State.COLLECTING, State.NEEDS_ATTENTION})
+WAITING = frozenset({State.AWAITING_CALLBACK, State.IN_REVIEW})
+"""OSL Pay has the share and decides; it is asked when no webhook comes."""
 CLAIMS = frozenset({Event.CALLBACK_PASS, Event.CALLBACK_REJECT, Event.CALLBACK_FINAL_REJECT})
 SUBMITS = frozenset({Event.SUBMITTED, Event.SUBMITTED_UNCHANGED, Event.SUBMITTED_AGAIN})
 """Events after which the merchant is told `onboarding.submitted`."""
@@ -143,10 +145,7 @@ def _row(default: Cell | None, cells: dict[State, Cell], **groups: Cell) -> dict
 S = State
 _STAYS_UNTIL_SETTLED = {"settled": IGNORE, "closed": IGNORE}
 _KEPT = {S.UPLOADING: KEEP, S.SHARING: KEEP, S.COLLECTING: IGNORE}
-_CLAIMED = {state: _to(S.CONFIRMING) for state in (S.AWAITING_CALLBACK, S.IN_REVIEW, S.CONFIRMING)} | {
-    S.NEEDS_ATTENTION: _to(S.CONFIRMING)
-}
-_WAITING = (S.AWAITING_CALLBACK, S.IN_REVIEW)
+_CLAIMED = {state: _to(S.CONFIRMING) for state in (*WAITING, S.CONFIRMING)} | {S.NEEDS_ATTENTION: _to(S.CONFIRMING)}
 _CLOSED_STAYS = {state: _to(state) for state in (S.CANCELLED, S.EXPIRED)}
 """An answer that comes after the end is on record all the same, as a transition to itself."""
 
@@ -158,7 +157,7 @@ TABLE: dict[Event, dict[State, Cell]] = {
     Event.SUBMITTED_AGAIN: _row(REFUSE, {S.NEEDS_ATTENTION: _next_round(S.UPLOADING)}),
     Event.RETRIED: _row(REFUSE, {S.NEEDS_ATTENTION: RESUME}),
     Event.RETRIED_CHANGED: _row(REFUSE, {S.NEEDS_ATTENTION: _to(S.UPLOADING)}),
-    Event.RESUBMISSION_ASKED: _row(REFUSE, dict.fromkeys((S.NEEDS_ATTENTION, *_WAITING), _next_round(S.COLLECTING))),
+    Event.RESUBMISSION_ASKED: _row(REFUSE, dict.fromkeys((S.NEEDS_ATTENTION, *WAITING), _next_round(S.COLLECTING))),
     Event.CANCEL_ASKED: _row(_to(S.CANCELLED), {}, settled=REFUSE, closed=REFUSE),
     Event.HURRIED: _row(
         ASK,
@@ -180,7 +179,7 @@ TABLE: dict[Event, dict[State, Cell]] = {
     Event.SHARE_FOUND: _row(None, {S.SHARING: _to(S.AWAITING_CALLBACK)}),
     Event.SHARE_UNPROVEN: _row(None, {}),
     Event.STEP_FAILED: _row(None, {}),
-    Event.GAVE_UP: _row(None, dict.fromkeys((S.UPLOADING, S.SHARING, *_WAITING, S.CONFIRMING), _to(S.NEEDS_ATTENTION))),
+    Event.GAVE_UP: _row(None, dict.fromkeys((S.UPLOADING, S.SHARING, *WAITING, S.CONFIRMING), _to(S.NEEDS_ATTENTION))),
     Event.CALLBACK_PROCESS: _row(None, _KEPT | {S.CONFIRMING: IGNORE}, **_STAYS_UNTIL_SETTLED),
     Event.CALLBACK_REVIEW: _row(
         None,
@@ -192,11 +191,11 @@ TABLE: dict[Event, dict[State, Cell]] = {
     Event.CALLBACK_FINAL_REJECT: _row(IGNORE, _KEPT | _CLAIMED | {S.APPROVED: ASK}),
     Event.CALLBACK_DOUBTED: _row(ASK, {}, closed=IGNORE),
     Event.ANSWERED_PASS: _row(_to(S.APPROVED), _CLOSED_STAYS | {S.CONFIRMING: IGNORE, S.APPROVED: IGNORE}),
-    Event.ANSWERED_REVIEW: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(_WAITING, _to(S.IN_REVIEW))),
-    Event.ANSWERED_OPEN: _row(IGNORE, _CLOSED_STAYS | {state: _to(state) for state in _WAITING}),
-    Event.ANSWERED_REJECT: _row(IGNORE, _CLOSED_STAYS | {state: _to(state) for state in _WAITING}),
-    Event.ANSWERED_REJECT_AGAIN: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(_WAITING, _to(S.NEEDS_ATTENTION))),
-    Event.ANSWERED_FINAL_REJECT: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(_WAITING, _to(S.REJECTED))),
+    Event.ANSWERED_REVIEW: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(WAITING, _to(S.IN_REVIEW))),
+    Event.ANSWERED_OPEN: _row(IGNORE, _CLOSED_STAYS | {state: _to(state) for state in WAITING}),
+    Event.ANSWERED_REJECT: _row(IGNORE, _CLOSED_STAYS | {state: _to(state) for state in WAITING}),
+    Event.ANSWERED_REJECT_AGAIN: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(WAITING, _to(S.NEEDS_ATTENTION))),
+    Event.ANSWERED_FINAL_REJECT: _row(IGNORE, _CLOSED_STAYS | dict.fromkeys(WAITING, _to(S.REJECTED))),
     Event.CONFIRMED_PASS: _row(IGNORE, dict.fromkeys((S.CONFIRMING, S.REJECTED), _to(S.APPROVED))),
     Event.CONFIRMED_REJECT: _row(
         IGNORE, dict.fromkeys((S.CONFIRMING, S.APPROVED, S.REJECTED), _next_round(S.COLLECTING))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from orchestrator.errors import Kind, ProviderError, SealBroken
-from orchestrator.machine import SETTLED, Event, State
+from orchestrator.machine import SETTLED, WAITING, Event, State
 from orchestrator.notify import after_try
 from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.ask import confirm, poll, settle_doubt
@@ -73,7 +73,7 @@ def _advance(work: Work, lane: Lane) -> None:
         share(work)
     elif row.state is State.CONFIRMING or (row.state in SETTLED and row.claim is not None):
         confirm(work)
-    elif row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
+    elif row.state in WAITING:
         poll(work)
     elif lane is Lane.POLL:
         settle_doubt(work)

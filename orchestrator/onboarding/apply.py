@@ -11,7 +11,19 @@ from typing import Any
 
 from orchestrator.errors import Conflict, NotFound, ProviderError, StoreUnavailable
 from orchestrator.health import Outcome
-from orchestrator.machine import CLAIMS, CLOSED, SETTLED, SUBMITS, UNRECORDED, CellKind, Event, Move, State, next_move
+from orchestrator.machine import (
+    CLAIMS,
+    CLOSED,
+    SETTLED,
+    SUBMITS,
+    UNRECORDED,
+    WAITING,
+    CellKind,
+    Event,
+    Move,
+    State,
+    next_move,
+)
 from orchestrator.notify import notices
 from orchestrator.onboarding import chain
 from orchestrator.onboarding.context import Context
@@ -284,7 +296,7 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
         again_at = row.ask_at if row.ask_at is not None and row.ask_at > now else now + context.timings.ask_every
         return changed(row, ask_at=again_at)
     earliest = max(now, (row.asked_at or 0) + context.timings.ask_every)
-    if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
+    if row.state in WAITING:
         if row.step_at is not None and row.step_at <= earliest:
             return row
         return changed(row, step_at=earliest, asked_at=earliest)
@@ -293,7 +305,7 @@ def _asked(context: Context, row: Onboarding, step: Step, now: int) -> Onboardin
 
 def _with_step_due(context: Context, row: Onboarding, now: int) -> Onboarding:
     row = changed(row, step_at=_step_at(context, row, now))
-    if row.ask_at is not None and row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
+    if row.ask_at is not None and row.state in WAITING:
         return changed(row, step_at=min(row.step_at or row.ask_at, row.ask_at), ask_at=None, asked_at=row.ask_at)
     return row
 
@@ -301,7 +313,7 @@ def _with_step_due(context: Context, row: Onboarding, now: int) -> Onboarding:
 def _step_at(context: Context, row: Onboarding, now: int) -> int | None:
     if row.state in (State.UPLOADING, State.SHARING, State.CONFIRMING):
         return now
-    if row.state in (State.AWAITING_CALLBACK, State.IN_REVIEW):
+    if row.state in WAITING:
         return now + context.rules.patience_ms
     if row.state is State.COLLECTING and context.rules.collect_ttl_ms:
         return now + context.rules.collect_ttl_ms

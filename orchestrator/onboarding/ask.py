@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.errors import ProviderError
-from orchestrator.machine import CLAIMS, CLOSED, Event, State
+from orchestrator.machine import CLAIMS, CLOSED, WAITING, Event, State
 from orchestrator.onboarding.apply import Step
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.receive import EVENTS
-from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, POLLED, WORKED, Work
+from orchestrator.onboarding.work import ACTOR, FRESH, NO_CLAIM, WORKED, Work
 from orchestrator.providers.osl_pay import KycStatus
 from orchestrator.records import Callback, Onboarding, Operation, Verdict
 
@@ -93,7 +93,7 @@ def _contradicted(context: Context, row: Onboarding, answer: KycStatus | None, c
     changed = [replace(callback, verdict=Verdict.CONTRADICTED)] if callback is not None else []
     if row.state is not State.CONFIRMING:
         return Step(Event.CONTRADICTED, ACTOR, f"OSL Pay says {said}", dict(NO_CLAIM), callbacks=changed)
-    soon = {"step_at": now + context.timings.ask_every} if row.claim_resume in POLLED else {}
+    soon = {"step_at": now + context.timings.ask_every} if row.claim_resume in WAITING else {}
     return Step(Event.CONTRADICTED, ACTOR, f"OSL Pay says {said}", soon, callbacks=changed)
 
 
@@ -101,7 +101,7 @@ def _polled(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequence[S
     context = work.context
     event = _event(answer)
     changes = _adopted(row, answer)
-    if row.state not in POLLED:
+    if row.state not in WAITING:
         return _answered_elsewhere(row, event, answer)
     rejects = row.poll_rejects + 1 if event is Event.ANSWERED_REJECT else 0
     if rejects > 1:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.errors import Kind
 from orchestrator.health import ProviderHealth
-from orchestrator.machine import CLOSED, SETTLED, CellKind, Event, State, next_move
+from orchestrator.machine import CLOSED, SETTLED, WAITING, CellKind, Event, State, next_move
 from orchestrator.onboarding.files import UNREADABLE
 from orchestrator.onboarding.work import TOO_LATE
 from orchestrator.records import Callback, Delivery, DeliveryStatus, Lane, Onboarding, ShareOutcome, Transition, Verdict
@@ -27,7 +27,6 @@ WAITS = {
     State.CONFIRMING: "OSL Pay’s answer to the status query",
     State.NEEDS_ATTENTION: "a person",
 }
-_WAITING = (State.AWAITING_CALLBACK, State.IN_REVIEW)
 _TRIES = {
     State.UPLOADING: "The upload to BTSE Pay is tried",
     State.SHARING: "The share with OSL Pay goes on",
@@ -156,7 +155,7 @@ def hurry_refused(row: Onboarding, now: int) -> str | None:
         return "whether the share arrived is asked at fixed times, so that it is never sent twice for nothing"
     if row.contradictions or (row.claim is not None and row.state in SETTLED):
         return "OSL Pay is asked about a claim at fixed times, which are on this page"
-    if kind is CellKind.ASK and row.state not in _WAITING and row.share_sent_at is None:
+    if kind is CellKind.ASK and row.state not in WAITING and row.share_sent_at is None:
         return "OSL Pay does not know this user yet"
     if row.due_at is not None and row.due_at <= now:
         return "it is due already: the worker takes it next"
@@ -300,7 +299,7 @@ def _failing(row: Onboarding, around: Circumstances) -> tuple[Cause | None, Acti
     error = around.error or {"provider": _provider(row), "code": "its words are no longer kept"}
     name, code = str(error["provider"]), error["code"]
     shown = PROVIDERS.get(name, name)
-    button = _hurry(row, around, "Ask OSL Pay now" if row.state in _WAITING else "Try it now")
+    button = _hurry(row, around, "Ask OSL Pay now" if row.state in WAITING else "Try it now")
     if row.unauthorized and code not in _OURS:
         text = f"{shown} does not let this installation in ({code})"
         return Cause(text, error.get("at"), _let_in(name, around.health.get(name)), _words(around)), button

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import SealBroken
-from orchestrator.machine import EDITABLE, OPEN, Event, State
+from orchestrator.machine import EDITABLE, OPEN, WAITING, Event, State
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.retain import erase_here
 from orchestrator.records import Onboarding, ShareOutcome
 
 ACTOR = "restore"
-_WAITING = (State.AWAITING_CALLBACK, State.IN_REVIEW, State.CONFIRMING)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def _doubted(context: Context, row: Onboarding) -> Sequence[Step]:
     changes: dict[str, object] = {}
     if row.share is not ShareOutcome.ARRIVED:
         changes = {"share": ShareOutcome.LOST, "share_losses": max(1, row.share_losses), "share_questions": 0}
-    if row.state in _WAITING:
+    if row.state in WAITING or row.state is State.CONFIRMING:
         changes["step_at"] = now
     elif row.state in EDITABLE and row.share_sent_at is not None:
         changes["ask_at"] = now

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from orchestrator.errors import Kind, ProviderError, StoreUnavailable
 from orchestrator.health import Outcome
-from orchestrator.machine import CLOSED, SETTLED, Event, State
+from orchestrator.machine import CLOSED, SETTLED, WAITING, Event, State
 from orchestrator.onboarding.apply import Decide, Failure, Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.measure import measured
@@ -32,7 +32,6 @@ WORKED: Mapping[str, Any] = {**FRESH, "last_error_sealed": None}
 """What a success clears in a state that stays: nobody is to look after an error that is over."""
 _STORED_AGAIN_AFTER = 1.0
 """Seconds until an answer that could not be stored is stored again."""
-POLLED = (State.AWAITING_CALLBACK, State.IN_REVIEW)
 _BEFORE_THE_ANSWER = (State.UPLOADING, State.SHARING)
 _DOUBTED = (State.COLLECTING, State.NEEDS_ATTENTION, *SETTLED)
 T = TypeVar("T")
@@ -200,7 +199,7 @@ def _again_at(row: Onboarding, when: int) -> dict[str, Any]:
     if row.state in _DOUBTED and not confirms:
         return {"ask_at": when}
     # The next try asks anyway: also about what came during this one.
-    return {"step_at": when, "ask_at": None} if row.state in POLLED else {"step_at": when}
+    return {"step_at": when, "ask_at": None} if row.state in WAITING else {"step_at": when}
 
 
 def _is_alone(context: Context, row: Onboarding, provider: str, now: int) -> bool:
