@@ -190,28 +190,22 @@ class Store:
 
     def with_documents_past(self, before: int) -> Iterator[str]:
         """Ids of onboardings that ended before `before` (ms) and still have documents."""
-        return self._ids("documents_past", before)
+        return (row["id"] for row in self._each("documents_past", before=before))
 
     def with_profile_past(self, before: int) -> Iterator[str]:
         """Ids of onboardings that ended before `before` (ms) and still have their profile."""
-        return self._ids("profiles_past", before)
+        return (row["id"] for row in self._each("profiles_past", before=before))
 
     def heads(self) -> Iterator[tuple[str, State, int, str]]:
         """Every onboarding's id, state, and its chain's last seq and hash, by id."""
-        last = ""
-        while page := self._rows("onboarding_heads", after=last, limit=_CHUNK):
-            for row in page:
-                yield row["id"], State(row["state"]), row["seq"], row["hash"]
-            last = page[-1]["id"]
+        for row in self._each("onboarding_heads"):
+            yield row["id"], State(row["state"]), row["seq"], row["hash"]
 
     def sealed_bodies(self) -> Iterator[tuple[str, str, tuple[str, ...], bytes]]:
         """Every sealed body beside the onboardings': its table, its row's key, its place, and the bytes."""
         for table, key_name in BODIES.items():
-            last = ""
-            while page := self._rows(f"sealed_{table}", after=last, limit=_CHUNK):
-                for row in page:
-                    yield table, row[key_name], tuple(row["place"].split(" ")), row["sealed"]
-                last = page[-1][key_name]
+            for row in self._each(f"sealed_{table}", key_name):
+                yield table, row[key_name], tuple(row["place"].split(" ")), row["sealed"]
 
     def replace_body(self, table: str, key: str, old: bytes, new: bytes) -> None:
         """Put a body sealed anew in place of `old`, if it is still that."""
@@ -219,18 +213,13 @@ class Store:
 
     def sealed_values(self) -> Iterator[bytes]:
         """All that is sealed in the rows of onboardings, and every sealed body."""
-        last = ""
-        while page := self._rows("sealed_columns", after=last, limit=_CHUNK):
-            last = page[-1]["id"]
-            yield from (value for row in page for name, value in row.items() if name != "id" and value is not None)
+        for row in self._each("sealed_columns"):
+            yield from (value for name, value in row.items() if name != "id" and value is not None)
         yield from (sealed for _, _, _, sealed in self.sealed_bodies() if sealed)
 
     def document_locations(self) -> Iterator[str]:
         """Where every document's file lies."""
-        last = ""
-        while page := self._rows("document_locations", after=last, limit=_CHUNK):
-            yield from (row["location"] for row in page)
-            last = page[-1]["location"]
+        return (row["location"] for row in self._each("document_locations", "location"))
 
     def is_empty(self) -> bool:
         """Whether there is no onboarding and no access token."""
@@ -240,11 +229,12 @@ class Store:
         """Ids of chains whose onboarding is gone (a hundred at most)."""
         return [row["onboarding_id"] for row in self._rows("stray_transitions", limit=100)]
 
-    def _ids(self, name: str, before: int) -> Iterator[str]:
+    def _each(self, name: str, key: str = "id", **parameters: object) -> Iterator[Row]:
+        """All rows of a statement that gives some at a time, in the order of `key` and after the last one given."""
         last = ""
-        while page := self._rows(name, before=before, after=last, limit=_CHUNK):
-            yield from (row["id"] for row in page)
-            last = page[-1]["id"]
+        while page := self._rows(name, after=last, limit=_CHUNK, **parameters):
+            yield from page
+            last = page[-1][key]
 
     def _rows(self, name: str, **parameters: object) -> list[Row]:
         return self._driver.rows(name, **parameters)

@@ -255,7 +255,7 @@ def called_statements() -> list[str]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if called in ("rows", "run", "_rows", "_onboarding", "_ids") or (
+                if called in ("rows", "run", "_rows", "_onboarding", "_each") or (
                     called == "count" and ast.unparse(node.func) == "session.count"
                 ):
                     found += name_patterns(node.args[0])
