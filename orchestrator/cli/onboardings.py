@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.refusals import tell
-from orchestrator.cli.wiring import opened
+from orchestrator.cli.wiring import ACTOR, opened
 from orchestrator.errors import OrchestratorError
 from orchestrator.onboarding import look, operate
 from orchestrator.onboarding.context import Context
@@ -18,7 +18,6 @@ from orchestrator.onboarding.outlook import Outlook, outlook
 from orchestrator.records import Onboarding, iso
 from orchestrator.web.schemas import callback_json, delivery_json, onboarding_json, transition_json
 
-_ACTOR = "command_line"
 _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -43,14 +42,14 @@ def show(id_: str, as_json: bool) -> None:
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 def retry(ids: tuple[str, ...]) -> None:
     """Let onboardings that need attention go on."""
-    _each(ids, lambda context, row: operate.retry(context, row.id, _ACTOR))
+    _each(ids, lambda context, row: operate.retry(context, row.id, ACTOR))
 
 
 @click.command()
 @click.argument("id_", metavar="ID")
 def cancel(id_: str) -> None:
     """Give an onboarding up."""
-    _each((id_,), lambda context, row: operate.cancel(context, row.id, _ACTOR))
+    _each((id_,), lambda context, row: operate.cancel(context, row.id, ACTOR))
 
 
 @click.command()
@@ -58,7 +57,7 @@ def cancel(id_: str) -> None:
 @click.option("--reason", required=True, help="What the user should hear.")
 def resubmit(id_: str, reason: str) -> None:
     """Ask the user to submit again."""
-    _each((id_,), lambda context, row: operate.ask_for_resubmission(context, row.id, reason, _ACTOR))
+    _each((id_,), lambda context, row: operate.ask_for_resubmission(context, row.id, reason, ACTOR))
 
 
 def _each(ids: tuple[str, ...], verb: Callable[[Context, Onboarding], Onboarding]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from orchestrator.cli.wiring import opened
+from orchestrator.cli.wiring import ACTOR, opened
 from orchestrator.onboarding import look, retain
 from orchestrator.onboarding.reseal import reseal as reseal_all
 
@@ -21,7 +21,7 @@ def erase(id_: str) -> None:
     """Erase documents, profile, providers' words and webhook bodies of a user at once; the chain stays."""
     with opened(longest_call=_ANSWER_SECONDS) as service:
         row = look.find_by_any_id(service.context, id_)
-        cancelled = retain.erase(service.context, row.id, "command_line")
+        cancelled = retain.erase(service.context, row.id, ACTOR)
     click.echo(f"erased {row.id}")
     if not cancelled:
         click.echo("BTSE Pay's authorization was NOT cancelled: BTSE Pay did not answer; cancel it there", err=True)

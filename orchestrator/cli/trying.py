@@ -13,7 +13,7 @@ import requests
 from standardwebhooks import Webhook
 
 from orchestrator.cli.refusals import tell
-from orchestrator.cli.wiring import opened
+from orchestrator.cli.wiring import ACTOR, opened
 from orchestrator.config import Config
 from orchestrator.errors import InvalidInput, OrchestratorError
 from orchestrator.onboarding import look, operate
@@ -60,7 +60,7 @@ def replay(callback_ids: tuple[str, ...]) -> None:
     with opened() as service:
         for callback_id in callback_ids:
             try:
-                row = operate.replay(service.context, callback_id, "command_line")
+                row = operate.replay(service.context, callback_id, ACTOR)
                 click.echo(f"{callback_id}: {row.id} is {row.state}; OSL Pay will be asked")
             except OrchestratorError as error:
                 failed = True

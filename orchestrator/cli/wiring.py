@@ -11,6 +11,9 @@ from orchestrator.bootstrap import Service
 from orchestrator.config import Config
 from orchestrator.errors import StoreUnavailable
 
+ACTOR = "command_line"
+"""Who does what a command does, in the chain."""
+
 
 @contextmanager
 def opened(longest_call: float | None = None) -> Iterator[Service]:
