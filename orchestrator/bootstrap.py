@@ -16,7 +16,7 @@ from orchestrator.config import Config
 from orchestrator.documents import Documents, Folder, Shelf
 from orchestrator.errors import ConfigurationError, InvalidInput, SettingFault, StoreUnavailable
 from orchestrator.notify import Merchant
-from orchestrator.onboarding.context import Context, Rules, Timings
+from orchestrator.onboarding.context import DAY, HOUR, Context, Rules, Timings
 from orchestrator.onboarding.profile import ProfileRules
 from orchestrator.onboarding.tally import Tally
 from orchestrator.providers.btse_pay import BtsePay
@@ -29,7 +29,6 @@ from orchestrator.store import AccessStore, ScheduleStore, SqliteDriver, StatusS
 from orchestrator.store.driver import Driver
 
 _TRIED = ("path_authorization", "sign_encoding")
-_DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def build(
         sealer=sealer,
         btse=_btse(config, dialects, outgoing, now_ms),
         osl=_osl(config, dialects, outgoing, now_ms),
-        merchant=_merchant(config, sealer, outgoing, now_ms, token),
+        merchant=_merchant(config, sealer, outgoing, now_ms),
         tally=Tally(store.count),
         osl_public_key=config.osl_webhook_public_key,
         dialects=dialects,
@@ -197,10 +196,10 @@ def _rules(config: Config) -> Rules:
         deadline_ms=int(config.provider_deadline_seconds * 1000),
         tolerance_ms=int(config.callback_tolerance_seconds * 1000),
         patience_ms=int(config.callback_patience_seconds * 1000),
-        collect_ttl_ms=int(config.collect_ttl_days * _DAY_MS),
-        horizon_ms=int(config.retry_horizon_hours * _HOUR_MS),
-        retain_documents_ms=int(config.retain_documents_days * _DAY_MS),
-        retain_profile_ms=int(config.retain_profile_days * _DAY_MS),
+        collect_ttl_ms=int(config.collect_ttl_days * DAY),
+        horizon_ms=int(config.retry_horizon_hours * HOUR),
+        retain_documents_ms=int(config.retain_documents_days * DAY),
+        retain_profile_ms=int(config.retain_profile_days * DAY),
         signup_secrets=config.signup_secrets,
     )
 
@@ -228,9 +227,7 @@ def _osl(config: Config, dialects: Dialects, outgoing: Outgoing, now_ms: Callabl
     )
 
 
-def _merchant(
-    config: Config, sealer: Sealer, outgoing: Outgoing, now_ms: Callable[[], int], token: Callable[[], str]
-) -> Merchant | None:
+def _merchant(config: Config, sealer: Sealer, outgoing: Outgoing, now_ms: Callable[[], int]) -> Merchant | None:
     if config.notify_url is None or config.notify_secret is None:
         return None
-    return Merchant(config.notify_url, config.notify_secret, sealer, outgoing, lambda: f"dlv_{token()[:22]}", now_ms)
+    return Merchant(config.notify_url, config.notify_secret, sealer, outgoing, now_ms)

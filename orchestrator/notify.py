@@ -41,21 +41,24 @@ def notices(row: Onboarding, submitted: bool, round_before: int) -> tuple[str | 
 
 @dataclass(frozen=True)
 class Merchant:
-    """The merchant's receiver. `new_id()`: a new `dlv_…` id; it is also the `webhook-id` of all tries."""
+    """The merchant's receiver."""
 
     url: str
     secret: str
     sealer: Sealer
     outgoing: Outgoing
-    new_id: Callable[[], str]
     now_ms: Callable[[], int]
 
     def __repr__(self) -> str:
         return f"Merchant({self.url})"
 
-    def delivery(self, notice: str, row: Onboarding, before: Onboarding, now: int, reason: str | None) -> Delivery:
-        """The notification `notice` about `row`, to be stored with the transition. Its body is sealed JSON."""
-        delivery_id = self.new_id()
+    def delivery(
+        self, delivery_id: str, notice: str, row: Onboarding, before: Onboarding, now: int, reason: str | None
+    ) -> Delivery:
+        """The notification `notice` about `row`, to be stored with the transition. Its body is sealed JSON.
+
+        `delivery_id`: a new `dlv_…` id; it is also the `webhook-id` of all tries.
+        """
         body = {
             "type": notice,
             "timestamp": iso(now),

@@ -141,7 +141,8 @@ def _change(
             transitions.append(transition)
         notice, moved = notices(moved, step.event in SUBMITS, row.round)
         if notice is not None and context.merchant is not None:
-            told.append(context.merchant.delivery(notice, moved, row, now, _reason(context, moved)))
+            reason = _reason(context, moved)
+            told.append(context.merchant.delivery(context.new_id("dlv"), notice, moved, row, now, reason))
         row = moved
     row = _scheduled(changed(row, updated_at=now if transitions else row.updated_at))
     return Change(

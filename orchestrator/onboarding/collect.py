@@ -14,7 +14,6 @@ from orchestrator.onboarding.look import find
 from orchestrator.onboarding.media import media_type_of
 from orchestrator.onboarding.profile import (
     DOCUMENT_KINDS,
-    LARGEST_AML_REPORT,
     LARGEST_DOCUMENT,
     LARGEST_SUM,
     checked_email,
@@ -163,9 +162,8 @@ def renew_link(context: Context, onboarding_id: str, actor: str) -> Onboarding:
 def check_document_size(kind: str, size: int) -> None:
     """Raises NotFound for an unknown kind, TooLarge for more bytes than a document may have."""
     _check_kind(kind)
-    largest = LARGEST_AML_REPORT if kind == "amlReport" else LARGEST_DOCUMENT
-    if size > largest:
-        raise TooLarge(f"a document may have {largest} bytes: send a smaller one")
+    if size > LARGEST_DOCUMENT:
+        raise TooLarge(f"a document may have {LARGEST_DOCUMENT} bytes: send a smaller one")
 
 
 def check_document(kind: str, content: bytes) -> None:

@@ -13,7 +13,7 @@ from orchestrator.errors import Kind, OrchestratorError, ProviderError, SealBrok
 from orchestrator.onboarding import look
 from orchestrator.onboarding.context import SECOND, Context
 from orchestrator.onboarding.measure import measured
-from orchestrator.providers.answers import Answer
+from orchestrator.providers.answers import NOTABLE_SKEW_MS, Answer
 from orchestrator.providers.btse_pay import BtsePay
 from orchestrator.providers.http import Outgoing
 from orchestrator.records import Operation, Refusal, Verdict
@@ -208,7 +208,7 @@ def _provider(name: str, error: ProviderError | None) -> Finding:
 def _skew(name: str, skew: int | None) -> Iterator[Finding]:
     if skew is None:
         return
-    far = abs(skew) > look.WARN_SKEW_MS
+    far = abs(skew) > NOTABLE_SKEW_MS
     text = f"is {skew / 1000:+.1f} s from ours" + (": set this machine's clock by NTP" if far else "")
     yield Finding(f"{name}'s clock", Level.WARNING if far else Level.OK, text)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from orchestrator.errors import Kind, ProviderError, SealBroken, StoreUnavailable
 from orchestrator.onboarding.context import Context
+from orchestrator.onboarding.media import MEDIA_TYPES
 from orchestrator.providers.answers import ProviderFile
 from orchestrator.records import Document
 
 UNREADABLE = "document-unreadable"
-_SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "application/pdf": "pdf"}
 
 
 def provider_file(context: Context, document: Document, provider: str) -> ProviderFile:
@@ -16,7 +16,7 @@ def provider_file(context: Context, document: Document, provider: str) -> Provid
 
     `provider`: whom it is for. Raises ProviderError when it cannot be read: nothing was sent.
     """
-    name = f"{document.kind}.{_SUFFIXES[document.media_type]}"
+    name = f"{document.kind}.{MEDIA_TYPES[document.media_type]}"
     try:
         return ProviderFile(name, document.media_type, context.documents.get(document))
     except (StoreUnavailable, SealBroken) as error:

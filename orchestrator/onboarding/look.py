@@ -11,11 +11,10 @@ from orchestrator.health import ProviderHealth
 from orchestrator.machine import EDITABLE, State
 from orchestrator.onboarding.context import Context
 from orchestrator.onboarding.outlook import Circumstances
+from orchestrator.providers.answers import NOTABLE_SKEW_MS
 from orchestrator.records import Callback, Delivery, Document, Onboarding, Transition
 from orchestrator.seal import plain_hash
 from orchestrator.telemetry import about
-
-WARN_SKEW_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def warnings(context: Context) -> list[str]:
                 f"{provider.name} answers as unauthorized ({provider.last_failure}): check its base URL, keys, "
                 "and that this machine's address is on its allow list"
             )
-        if provider.skew_ms is not None and abs(provider.skew_ms) > WARN_SKEW_MS:
+        if provider.skew_ms is not None and abs(provider.skew_ms) > NOTABLE_SKEW_MS:
             found.append(f"{provider.name}'s clock is {provider.skew_ms / 1000:+.0f} s from ours: check this machine's")
     try:
         context.documents.shelf.check_writable()

@@ -12,6 +12,8 @@ from PIL import Image
 
 from orchestrator.errors import UnsupportedDocument
 
+MEDIA_TYPES = {"image/jpeg": "jpg", "image/png": "png", "application/pdf": "pdf"}
+"""What is taken, and how the names of such files end."""
 _IMAGE_TYPES = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png"}
 """By the library's names. MPO: a jpg with more pictures behind the first, as some phones write it."""
 _LARGEST_PIXELS = 200_000_000

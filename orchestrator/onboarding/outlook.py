@@ -15,6 +15,7 @@ from orchestrator.health import ProviderHealth
 from orchestrator.machine import CLOSED, SETTLED, WAITING, CellKind, Event, State, next_move
 from orchestrator.onboarding.files import UNREADABLE
 from orchestrator.onboarding.work import TOO_LATE
+from orchestrator.providers.answers import NOTABLE_SKEW_MS
 from orchestrator.records import Callback, Delivery, DeliveryStatus, Lane, Onboarding, ShareOutcome, Transition, Verdict
 
 PROVIDERS = {"btse": "BTSE Pay", "osl": "OSL Pay"}
@@ -232,7 +233,7 @@ def _provider(row: Onboarding) -> str:
 def _let_in(name: str, health: ProviderHealth | None) -> str:
     keys = "API key and secret" if name == "btse" else "appId and private key"
     skew = ""
-    if health is not None and health.skew_ms is not None and abs(health.skew_ms) > 10_000:
+    if health is not None and health.skew_ms is not None and abs(health.skew_ms) > NOTABLE_SKEW_MS:
         skew = f" Its clock is {health.skew_ms / 1000:+.0f} s from ours: check this machine’s first."
     return (
         f"Check base URL, {keys}, and that this machine’s address is on {PROVIDERS[name]}’s list: "

@@ -54,7 +54,7 @@ TELLS_NOBODY = frozenset(
 BTSE_FIELDS = ("firstName", "lastName", "idNumber", "idType", "nationality")
 OSL_FIELDS = ("ip", "deviceId", "residentialCountry", *CHOICES)
 DOCUMENT_KINDS = ("idFileFront", "idFileBack", "selfie", "amlReport")
-LARGEST_DOCUMENT = LARGEST_AML_REPORT = 5_000_000
+LARGEST_DOCUMENT = 5_000_000
 LARGEST_SUM = 10_000_000
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"

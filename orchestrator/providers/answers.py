@@ -19,6 +19,7 @@ _LONGEST_WORDS = 5_000
 """Characters of a provider's words that are looked through for the user's data; fewer are kept."""
 LONGEST_RETRY_AFTER_MS = 24 * 60 * 60 * 1000
 NOTABLE_SKEW_MS = 10_000
+"""A difference of clocks (ms) from which on it is worth a word: signatures are refused from 30 seconds on."""
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,32}")
 """What is logged as a code: a provider's words may quote a user, and its code is neither masked nor sealed."""
 

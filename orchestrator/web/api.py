@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from orchestrator.errors import InvalidInput
 from orchestrator.onboarding import collect, listing, look, operate, signup
+from orchestrator.onboarding.media import MEDIA_TYPES
 from orchestrator.onboarding.profile import LARGEST_DOCUMENT
 from orchestrator.records import Onboarding
 from orchestrator.web.asked import OnboardingQuerySchema
@@ -21,7 +22,7 @@ blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 LARGEST_JSON = 256_000
 _BOTH = ("merchant", "operator")
 _FILES = {
-    **dict.fromkeys(("image/jpeg", "image/png", "application/pdf"), "File"),
+    **dict.fromkeys(MEDIA_TYPES, "File"),
     "multipart/form-data": "FileForm",
 }
 

@@ -11,6 +11,7 @@ from marshmallow import Schema, fields, validate
 
 from orchestrator.machine import Event, State
 from orchestrator.onboarding.look import View
+from orchestrator.onboarding.media import MEDIA_TYPES
 from orchestrator.onboarding.profile import DOCUMENT_KINDS
 from orchestrator.records import Callback, Delivery, DeliveryStatus, Document, Transition, Verdict, iso
 
@@ -44,7 +45,7 @@ class DocumentSchema(Schema):
     """One document of an onboarding."""
 
     kind = _word(DOCUMENT_KINDS)
-    mediaType = _word(("image/jpeg", "image/png", "application/pdf"), "By its content.")
+    mediaType = _word(MEDIA_TYPES, "By its content.")
     size = _count("Bytes of the plain content.", 1)
     sha256 = _text("Of the plain content, in hexadecimal.", pattern="^[0-9a-f]{64}$")
     uploadedAt = _time("When it was taken.")

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import count
 from typing import Any, cast
 
 import pytest
@@ -145,17 +144,16 @@ class Receiver:
 
 
 def merchant(receiver: Receiver | None = None, now_ms: int = NOW) -> Merchant:
-    numbers = count(1)
     sealer = Sealer([bytes(32)], bytes)
     outgoing = cast("Outgoing", receiver or Receiver())
-    return Merchant(URL, SECRET, sealer, outgoing, lambda: f"dlv_{next(numbers)}", lambda: now_ms)
+    return Merchant(URL, SECRET, sealer, outgoing, lambda: now_ms)
 
 
 def told_body(**more: Any) -> dict[str, Any]:
     """The body of a notification about an approval."""
     one = merchant()
     after = row(S.APPROVED, S.APPROVED, osl_user_id="9001", **more)
-    delivery = one.delivery("onboarding.approved", after, row(S.CONFIRMING, S.IN_REVIEW), NOW, "a reason")
+    delivery = one.delivery("dlv_1", "onboarding.approved", after, row(S.CONFIRMING, S.IN_REVIEW), NOW, "a reason")
     opened: dict[str, Any] = json.loads(one.sealer.open(delivery.body_sealed, "deliveries", delivery.id, "body"))
     return opened
 
@@ -180,7 +178,7 @@ def test_a_notification_says_what_the_contract_says_and_nothing_more() -> None:
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_its_time_is_exact_to_the_millisecond(ms: int) -> None:
     one = merchant()
-    delivery = one.delivery("onboarding.approved", row(S.APPROVED), row(S.SHARING), ms, None)
+    delivery = one.delivery("dlv_1", "onboarding.approved", row(S.APPROVED), row(S.SHARING), ms, None)
     text = json.loads(one.sealer.open(delivery.body_sealed, "deliveries", delivery.id, "body"))["timestamp"]
 
     assert text.endswith("Z")
@@ -189,7 +187,7 @@ def test_its_time_is_exact_to_the_millisecond(ms: int) -> None:
 
 
 def test_a_new_notification_waits_for_its_first_try() -> None:
-    delivery = merchant().delivery("onboarding.approved", row(S.APPROVED), row(S.SHARING), NOW, None)
+    delivery = merchant().delivery("dlv_1", "onboarding.approved", row(S.APPROVED), row(S.SHARING), NOW, None)
 
     assert (delivery.id, delivery.onboarding_id, delivery.type) == ("dlv_1", "onb_1", "onboarding.approved")
     assert (delivery.status, delivery.attempts) == (DeliveryStatus.PENDING, 0)
@@ -197,7 +195,7 @@ def test_a_new_notification_waits_for_its_first_try() -> None:
 
 
 def new_delivery(one: Merchant) -> Delivery:
-    return one.delivery("onboarding.approved", row(S.APPROVED, osl_user_id="9001"), row(S.SHARING), NOW, "Zoë")
+    return one.delivery("dlv_1", "onboarding.approved", row(S.APPROVED, osl_user_id="9001"), row(S.SHARING), NOW, "Zoë")
 
 
 def test_a_try_is_one_post_signed_as_standard_webhooks_has_it() -> None:
