@@ -11,6 +11,7 @@ from typing import IO, Any
 from flask import Flask, Request, Response, current_app, g, render_template, request
 from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.http import parse_date
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from orchestrator import errors, telemetry
@@ -61,6 +62,7 @@ _QUIET = ("callbacks.", "metrics.", "watch.", "static")
 """How the endpoints begin whose requests come often and have figures, or a line of their own."""
 _TOGETHER = re.compile(rb"POST /(?:(?:callbacks|hooks)/|api/v1/onboardings(?:/[^/ ]+/submit)? )")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DATES = ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_RANGE")
 
 
 class _Request(Request):
@@ -92,6 +94,7 @@ class _Flask(Flask):
 
     def wsgi_app(self, environ: Any, start_response: Any) -> Any:
         """As Flask's, with the security headers on every answer. Through werkzeug's, each would be checked anew."""
+        _forget_dates(environ)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             return start_response(status, [*headers, *SECURITY_HEADERS.items()], exc_info)
@@ -129,6 +132,15 @@ def create_app(service: Service) -> Flask:
     app.view_functions["static"] = open_to("anyone: styles, scripts and icon")(app.view_functions["static"])
     app.extensions["openapi"] = openapi.description(app, service.context.profile_rules)
     return app
+
+
+def _forget_dates(environ: dict[str, Any]) -> None:
+    """A date that is none is ignored (RFC 9110, 13.1.3); over one whose year has too many digits werkzeug fails."""
+    for name in _DATES:
+        try:
+            parse_date(environ.get(name))
+        except OverflowError:
+            environ[name] = ""
 
 
 def _here(name: str) -> Path:

@@ -274,6 +274,17 @@ def test_a_garbled_host_is_no_fault_of_ours(bench: Bench, path: str, host: str) 
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+@pytest.mark.parametrize("year", ["9" * 11, "9" * 400])
+@pytest.mark.parametrize("more", [{}, {"Range": "bytes=0-1"}])
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Range"])
+def test_a_date_that_is_none_is_ignored(app: Flask, name: str, more: dict[str, str], year: str) -> None:
+    headers = {name: f"Thu, 01 Jan {year} 00:00:00 GMT", **more}
+    answer = app.test_client().get("/static/style.css", headers=headers)
+    check_headers(answer, "/static/style.css")
+    assert answer.status_code == (206 if more and name != "If-Range" else 200)
+    answer.close()
+
+
 def test_a_refusal_before_any_thread_is_taken_carries_the_headers_too() -> None:
     for status in (400, 408, 411, 413, 414, 417, 431, 500):
         for as_page in (False, True):
