@@ -100,7 +100,7 @@ def apply_early(row: Onboarding, callbacks: Sequence[Callback]) -> list[Step]:
             continue
         event = EVENTS[callback.kyc_status or ""]
         if callback.timestamp < newest:
-            steps.append(Step(None, ACTOR, callbacks=[replace(callback, verdict=Verdict.SUPERSEDED)]))
+            steps.append(_superseded_step(event, replace(callback, verdict=Verdict.SUPERSEDED)))
             continue
         if claimed is not None and event not in CLAIMS:
             steps.append(Step(None, ACTOR, callbacks=[replace(callback, verdict=Verdict.IGNORED)]))
@@ -290,7 +290,15 @@ def _steps(
         replaced = [other for other in known if other.id == row.claim_callback and event in CLAIMS]
         older = [replace(other, verdict=Verdict.SUPERSEDED) for other in replaced]
         return [_believed_step(event, callback, [callback, *older])]
+    if verdict is Verdict.SUPERSEDED:
+        return [_superseded_step(EVENTS[webhook.kyc_status or ""], callback, arrived)]
     return [Step(None, ACTOR, changes=arrived, callbacks=[callback])]
+
+
+def _superseded_step(event: Event, callback: Callback, changes: Mapping[str, Any] | None = None) -> Step:
+    """What was believed before an older claim may have been made up to keep the claim away: OSL Pay is asked."""
+    doubted = Event.CALLBACK_DOUBTED if event in CLAIMS else None
+    return Step(doubted, ACTOR, Verdict.SUPERSEDED.value, changes or {}, callbacks=[callback])
 
 
 def _believed_step(event: Event, callback: Callback, callbacks: Sequence[Callback]) -> Step:

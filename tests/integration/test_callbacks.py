@@ -511,6 +511,30 @@ def test_older_than_the_last_one_believed_is_superseded(web: Web) -> None:
     assert web.bench.state(row) is State.IN_REVIEW
 
 
+@pytest.mark.parametrize("newer", ["PROCESS", "REVIEW"])
+@pytest.mark.parametrize("older", ["PASS", "REJECT", "FINAL_REJECT"])
+def test_a_newer_webhook_that_was_made_up_keeps_no_claim_from_being_asked_about(
+    web: Web, older: str, newer: str
+) -> None:
+    row = web.bench.shared_on_paper()
+    genuine = web.bench.webhook(row, older)
+    web.bench.clock.advance(1)
+    deliver(web, row, newer)
+    assert not due(web, row)
+    assert post(web, path_of(web.bench, row), genuine).json() == DONE
+    assert web.bench.verdicts(row) == [Verdict.APPLIED, Verdict.SUPERSEDED]
+    assert due(web, row)
+
+
+def test_what_claims_nothing_and_is_superseded_is_not_asked_about(web: Web) -> None:
+    row = web.bench.shared_on_paper()
+    now = web.bench.clock()
+    deliver(web, row, "REVIEW", timestamp=now)
+    deliver(web, row, "PROCESS", timestamp=now - 1)
+    assert web.bench.verdicts(row) == [Verdict.APPLIED, Verdict.SUPERSEDED]
+    assert not due(web, row)
+
+
 def test_a_newer_claim_replaces_the_older_one(web: Web) -> None:
     row = web.bench.shared_on_paper()
     now = web.bench.clock()

@@ -440,6 +440,25 @@ def test_early_webhooks_are_applied_in_the_order_of_arrival_right_after_the_answ
     played.run_to(row, State.APPROVED)
 
 
+def test_an_early_claim_that_is_superseded_is_asked_about(played: Bench) -> None:
+    row = played.to_share()
+
+    def webhooks_first(real: Any, **how: Any) -> Any:
+        answer = real.share(**how)
+        secret = how["callback_url"].rsplit("/", 1)[1]
+        for status, age in (("PROCESS", 0), ("PASS", SECOND)):
+            played.clock.advance(1)
+            sent = signed(played.clock() - age, status_change(answer.value, row.merchant_user_id, status))
+            assert receive.receive(played.context, secret, sent.headers, sent.body) is Verdict.EARLY
+        return answer
+
+    played.advance(played.claim(), played.with_osl(share=webhooks_first))
+    assert played.state(row) is State.AWAITING_CALLBACK
+    assert played.verdicts(row) == [Verdict.APPLIED, Verdict.SUPERSEDED]
+    says(played, row, "PASS")
+    assert played.run_to(row, State.APPROVED, SECOND)
+
+
 def test_an_early_webhook_about_another_user_turns_out_forged(played: Bench) -> None:
     row = played.to_share()
 
