@@ -1,12 +1,15 @@
 """One archive of database and sealed documents, consistent while everything runs; never the keys.
 
 The archive is a tar file of `database.sqlite`, `documents/…` and, last, `manifest.json`: an archive without it is not
-whole. A document's file is written once and never changed, so the files are archived first; what the copy of the
-database names beyond them is new, and is added at once.
+whole. The manifest holds a hash over each, sealed: who has not the keys can change nothing. A document's file is
+written once and never changed, so the files are archived first; what the copy of the database names beyond them is new,
+and is added at once.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import os
@@ -21,11 +24,13 @@ from typing import Any, Protocol
 
 from orchestrator.documents import Shelf, sync_folder
 from orchestrator.errors import InvalidInput, StoreUnavailable
+from orchestrator.seal import Sealer
 from orchestrator.store import Store
 from orchestrator.store.driver import Driver, check_open
 
-_FORMAT = 1
+_FORMAT = 2
 _DATABASE, _MANIFEST, _DOCUMENTS = "database.sqlite", "manifest.json", "documents/"
+_PLACE = ("archives", "manifest", "hashes")
 _LOCATION = re.compile(r"onb_[A-Za-z0-9]+/[A-Za-z]+-[0-9a-f]+")
 _TRIES = 20
 OpenCopy = Callable[[Path], Driver]
@@ -35,8 +40,10 @@ Settle = Callable[[Driver], None]
 class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 
+    def hexdigest(self) -> str: ...
 
-def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
+
+def write(driver: Driver, shelf: Shelf, sealer: Sealer, open_copy: OpenCopy, file: Path) -> int:
     """Write the archive `file`; how many documents it holds. `open_copy`: a driver over a copied database.
 
     Raises InvalidInput when the file exists, StoreUnavailable.
@@ -50,7 +57,7 @@ def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
             with partial.open("xb") as raw:
                 partial.chmod(0o600)
                 with tarfile.open(fileobj=raw, mode="w") as archive:
-                    count = _fill(archive, driver, shelf, open_copy, Path(folder))
+                    count = _fill(archive, driver, shelf, sealer, open_copy, Path(folder))
                 raw.flush()
                 os.fsync(raw.fileno())
             partial.rename(file)
@@ -60,12 +67,15 @@ def write(driver: Driver, shelf: Shelf, open_copy: OpenCopy, file: Path) -> int:
     return count
 
 
-def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, check: Settle, settle: Settle, file: Path) -> int:
+def read(
+    driver: Driver, shelf: Shelf, sealer: Sealer, open_copy: OpenCopy, check: Settle, settle: Settle, file: Path
+) -> int:
     """Put the archive `file` in place of an empty installation; how many documents it held.
 
     `check` raises when the copied database is of no use here; then nothing is written. `settle` makes it safe to work
     on *before* it is put in place: whenever this is killed, the database is still empty, and the same archive can be
-    restored again. Raises InvalidInput when the archive is not whole or the installation not empty, StoreUnavailable.
+    restored again. Raises InvalidInput when the archive is not what was backed up or the installation not empty,
+    SealBroken when the key that it was sealed with is not there, StoreUnavailable.
     """
     if not Store(driver).is_empty():
         raise InvalidInput("this installation is not empty: restore into a new database and document folder")
@@ -76,7 +86,7 @@ def read(driver: Driver, shelf: Shelf, open_copy: OpenCopy, check: Settle, settl
             tarfile.open(file, "r:") as archive,
         ):
             copy = Path(folder) / _DATABASE
-            held = _check(archive, copy)
+            held = _check(archive, sealer, copy)
             # Files that a restore left which was killed are those of the archive, maybe half written.
             if any(location.replace("/.", "/") not in held for location, _ in shelf.locations()):
                 raise InvalidInput("the document folder is not empty: restore into a new one")
@@ -116,7 +126,9 @@ def missing(driver: Driver, shelf: Shelf) -> set[str]:
     return set(Store(driver).document_locations()) - {location for location, _ in shelf.locations()}
 
 
-def _fill(archive: tarfile.TarFile, driver: Driver, shelf: Shelf, open_copy: OpenCopy, folder: Path) -> int:
+def _fill(
+    archive: tarfile.TarFile, driver: Driver, shelf: Shelf, sealer: Sealer, open_copy: OpenCopy, folder: Path
+) -> int:
     archived: set[str] = set()
     documents = hashlib.sha256()
     for location, _ in shelf.locations():
@@ -131,11 +143,8 @@ def _fill(archive: tarfile.TarFile, driver: Driver, shelf: Shelf, open_copy: Ope
         if named <= archived:
             content = copy.read_bytes()
             _add_bytes(archive, _DATABASE, content)
-            manifest = {
-                "format": _FORMAT,
-                "databaseSha256": hashlib.sha256(content).hexdigest(),
-                "documentsSha256": documents.hexdigest(),
-            }
+            sealed = sealer.seal(_hashes(hashlib.sha256(content), documents), *_PLACE)
+            manifest = {"format": _FORMAT, "sealed": base64.b64encode(sealed).decode()}
             _add_bytes(archive, _MANIFEST, json.dumps(manifest).encode())
             return len(archived)
     raise StoreUnavailable("documents change faster than they can be archived: try again when there is less to do")
@@ -157,17 +166,18 @@ def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, BytesIO(content))
 
 
-def _check(archive: tarfile.TarFile, copy: Path) -> set[str]:
+def _check(archive: tarfile.TarFile, sealer: Sealer, copy: Path) -> set[str]:
     """Where the archived documents lay; the database goes to the new file `copy`.
 
-    Nothing else is written before it is known that all is what was backed up. Raises InvalidInput when it is not.
+    Nothing else is written, and the database is not opened, before it is known that all is what was backed up. Raises
+    InvalidInput when it is not, SealBroken.
     """
     held: set[str] = set()
     manifest: dict[str, Any] = {}
-    database, documents = "", hashlib.sha256()
+    database, documents = hashlib.sha256(), hashlib.sha256()
     for name, content in _members(archive):
         if name == _DATABASE:
-            database = hashlib.sha256(content).hexdigest()
+            database = hashlib.sha256(content)
             copy.write_bytes(content)
         elif name == _MANIFEST:
             manifest = _parsed(content)
@@ -177,9 +187,9 @@ def _check(archive: tarfile.TarFile, copy: Path) -> set[str]:
     if not manifest:
         raise InvalidInput("this is no whole archive that `orchestrator backup` wrote")
     if manifest.get("format") != _FORMAT:
-        raise InvalidInput("this archive is of another version")
-    if (database, documents.hexdigest()) != (manifest.get("databaseSha256"), manifest.get("documentsSha256")):
-        raise InvalidInput("the archive is damaged: its content is not what was backed up")
+        raise InvalidInput("this archive is of another version: restore it with the version that wrote it")
+    if sealer.open(_sealed(manifest), *_PLACE) != _hashes(database, documents):
+        raise InvalidInput("the archive is damaged or was changed: its content is not what was backed up")
     return held
 
 
@@ -197,6 +207,17 @@ def _parsed(manifest: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _sealed(manifest: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(manifest.get("sealed", ""), validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise InvalidInput("this is no whole archive that `orchestrator backup` wrote") from None
+
+
+def _hashes(database: _Hash, documents: _Hash) -> bytes:
+    return f"{database.hexdigest()} {documents.hexdigest()}".encode()
 
 
 def _line(name: str, content: bytes) -> bytes:

@@ -21,7 +21,8 @@ def backup(file: Path) -> None:
     """Write one archive of database and sealed documents, while everything runs; never the keys."""
     _check_local(Config.from_env())
     with opened() as service:
-        count = archives.write(service.driver, service.context.documents.shelf, bootstrap.database, file)
+        context = service.context
+        count = archives.write(service.driver, context.documents.shelf, context.sealer, bootstrap.database, file)
     click.echo(f"wrote {file} with {count} documents; keep ORCHESTRATOR_ENCRYPTION_KEYS elsewhere, they are not in it")
 
 
@@ -55,6 +56,7 @@ def _restored(file: Path) -> Restored:
         count = archives.read(
             service.driver,
             service.context.documents.shelf,
+            service.context.sealer,
             bootstrap.database,
             lambda copied: check_keys(service.over(copied)),
             lambda copied: settled.append(settle_restored(service.over(copied))),

@@ -6,7 +6,10 @@ import base64
 import hashlib
 import io
 import itertools
+import json
+import os
 import shutil
+import sqlite3
 import subprocess
 import tarfile
 import threading
@@ -20,10 +23,11 @@ import pytest
 
 from orchestrator import backup as archives
 from orchestrator import bootstrap
-from orchestrator.errors import InvalidInput, NotFound, StoreUnavailable
+from orchestrator.errors import InvalidInput, NotFound, SealBroken, StoreUnavailable
 from orchestrator.machine import State
 from orchestrator.onboarding import advance, audit, collect, look, operate, retain
 from orchestrator.records import Onboarding, ShareOutcome
+from orchestrator.seal import Sealer, plain_hash
 from tests.command_line import orchestrator
 from tests.postgres_server import PostgresServer
 from tests.sandbox_process import SECRET_KEY, SandboxProcess, private_pem, rsa_key
@@ -35,15 +39,16 @@ Change = Callable[[Path, Path], None]
 def back_up(bench: Bench, name: str = "backup.tar") -> Path:
     """What `orchestrator backup` writes."""
     archive = bench.folder / name
-    archives.write(bench.service.driver, bench.context.documents.shelf, bootstrap.database, archive)
+    context = bench.context
+    archives.write(bench.service.driver, context.documents.shelf, context.sealer, bootstrap.database, archive)
     return archive
 
 
 def restore(bench: Bench, archive: Path) -> int:
     """What `orchestrator restore` does but for settling: the archive in place of an empty installation."""
-    shelf = bench.context.documents.shelf
+    shelf, sealer = bench.context.documents.shelf, bench.context.sealer
     return archives.read(
-        bench.service.driver, shelf, bootstrap.database, lambda copied: None, lambda copied: None, archive
+        bench.service.driver, shelf, sealer, bootstrap.database, lambda copied: None, lambda copied: None, archive
     )
 
 
@@ -275,10 +280,22 @@ REFUSED: dict[str, Change] = {
     "a text": lambda _, target: (target.write_text("a text " * 500), None)[1],
     "a foreign tar": lambda _, target: foreign(target),
     "another version": rewritten(
-        lambda member, content: (member.name, content.replace(b'"format": 1', b'"format": 9'))
+        lambda member, content: (member.name, content.replace(b'"format": 2', b'"format": 9'))
     ),
     "a manifest of something else": rewritten(
         lambda member, content: (member.name, b"[]" if member.name == "manifest.json" else content)
+    ),
+    "a manifest without its seal": rewritten(
+        lambda member, content: (member.name, b'{"format": 2}' if member.name == "manifest.json" else content)
+    ),
+    "a manifest whose seal is no text": rewritten(
+        lambda member, content: (
+            member.name,
+            b'{"format": 2, "sealed": 7}' if member.name == "manifest.json" else content,
+        )
+    ),
+    "a manifest whose seal is broken": rewritten(
+        lambda member, content: (member.name, content.replace(b'"sealed": "', b'"sealed": "AAAA'))
     ),
     "a changed database": flipped("database.sqlite"),
     "a changed document": flipped("documents/"),
@@ -308,9 +325,9 @@ def test_archives_that_are_not_what_was_backed_up_are_refused_and_nothing_of_the
     for name, change in REFUSED.items():
         changed = bench.folder / f"{name}.tar"
         change(source, changed)
-        with pytest.raises((InvalidInput, StoreUnavailable)) as refused:
+        with pytest.raises((InvalidInput, StoreUnavailable, SealBroken)) as refused:
             restore(empty, changed)
-        assert "archive" in str(refused.value), name
+        assert "archive" in str(refused.value) or "sealed" in str(refused.value), name
         assert list(tmp_path.rglob("evil*")) == [], name
         assert empty.context.store.is_empty(), name
         assert list(empty.context.documents.shelf.locations()) == [], name
@@ -326,6 +343,45 @@ def test_the_command_refuses_a_damaged_archive_in_words(bench: Bench, tmp_path: 
     empty = Bench(tmp_path / "empty")
     said = orchestrator(empty.environ(), tmp_path, "restore", changed, expect=1).stderr
     assert said.startswith("Error: the archive is damaged")
+    empty.close()
+
+
+def test_an_archive_that_was_changed_and_whose_hashes_were_written_anew_is_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Whoever has the backups and not the keys puts a token of their own among those that let people in."""
+    row = bench.collected()
+    source = back_up(bench)
+    database = tmp_path / "database.sqlite"
+    database.write_bytes(next(content for member, content in members(source) if member.name == database.name))
+    with closing(sqlite3.connect(database)) as opened:
+        opened.execute("insert into access_tokens values ('me', 'operator', ?, 0, null)", (plain_hash("orc_mine"),))
+        opened.commit()
+    documents = hashlib.sha256()
+    for member, content in members(source):
+        if member.name.startswith("documents/"):
+            documents.update(f"{member.name} {hashlib.sha256(content).hexdigest()}\n".encode())
+    hashes = hashlib.sha256(database.read_bytes()).hexdigest(), documents.hexdigest()
+    genuine = json.loads(next(content for member, content in members(source) if member.name == "manifest.json"))
+    stranger = Sealer([bytes(32)], os.urandom)
+    manifests = {
+        "as it was before there was a seal": {"format": 1, "databaseSha256": hashes[0], "documentsSha256": hashes[1]},
+        "with the seal of before": genuine | {"databaseSha256": hashes[0], "documentsSha256": hashes[1]},
+        "sealed with a key of one's own": genuine
+        | {"sealed": base64.b64encode(stranger.seal(" ".join(hashes).encode(), *archives._PLACE)).decode()},
+        "with something else that was sealed": genuine | {"sealed": base64.b64encode(row.profile_sealed).decode()},
+    }
+    empty = Bench(tmp_path / "empty")
+    for name, manifest in manifests.items():
+        contents = {"database.sqlite": database.read_bytes(), "manifest.json": json.dumps(manifest).encode()}
+        changed = tmp_path / f"{name}.tar"
+        with tarfile.open(changed, "w") as archive:
+            for member, content in members(source):
+                add(archive, member.name, contents.get(member.name, content))
+        with pytest.raises((InvalidInput, SealBroken)):
+            restore(empty, changed)
+        assert empty.context.store.is_empty(), name
+        assert list(empty.context.documents.shelf.locations()) == [], name
     empty.close()
 
 

@@ -88,7 +88,7 @@ def test_an_archive_and_its_name_are_on_disk_when_a_backup_is_done(
     bench.collected()
     disk = Disk(bench.folder, bench, monkeypatch)
     archive = bench.folder / "backup.tar"
-    backup.write(bench.service.driver, bench.context.documents.shelf, bootstrap.database, archive)
+    backup.write(bench.service.driver, bench.context.documents.shelf, bench.context.sealer, bootstrap.database, archive)
 
     [sync_archive, rename, sync_folder] = disk.done
     unfinished = rename[1]

@@ -42,7 +42,7 @@ ALLOWED = {
     "store": {"records", "machine", "errors", "seal", "telemetry", "turns", "health"},
     "documents": {"records", "machine", "errors", "seal", "telemetry", "health"},
     "bucket": {"records", "machine", "errors", "seal", "telemetry", "health", "documents"},  # documents, in S3
-    "backup": {"documents", "store", "errors"},
+    "backup": {"documents", "errors", "seal", "store"},
     "moving": {"store", "errors"},
     "providers": {"records", "machine", "signatures", "errors", "telemetry"},
     "notify": {"records", "machine", "signatures", "errors", "telemetry", "seal", "providers.http"},
