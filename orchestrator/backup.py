@@ -194,10 +194,14 @@ def _check(archive: tarfile.TarFile, sealer: Sealer, copy: Path) -> set[str]:
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Names and contents. Raises InvalidInput for what `write` does not write, such as more than the archive holds."""
+    whole = Path(str(archive.name)).stat().st_size
     for member in archive:
-        data = archive.extractfile(member) if member.isreg() else None
+        data = archive.extractfile(member) if member.isreg() and not member.issparse() else None
         if data is None:
             raise InvalidInput("the archive holds something that is no file: it was changed")
+        if member.offset_data + member.size > whole:
+            raise InvalidInput("this is no whole archive that `orchestrator backup` wrote")
         yield member.name, data.read()
 
 

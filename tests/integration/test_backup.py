@@ -242,6 +242,23 @@ def linked(source: Path, target: Path) -> None:
             add(archive, member.name, content)
 
 
+def huge(source: Path, target: Path) -> None:
+    """A file of which only the head is there."""
+    member = tarfile.TarInfo("documents/onb_a/selfie-00")
+    member.size = 1 << 50
+    target.write_bytes(member.tobuf() + source.read_bytes())
+
+
+def sparse(source: Path, target: Path) -> None:
+    """A file that is nothing but a hole."""
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("documents/onb_a/selfie-00")
+        member.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 50)}
+        archive.addfile(member)
+        for each, content in members(source):
+            add(archive, each.name, content)
+
+
 def cut(keep: float) -> Change:
     def work(source: Path, target: Path) -> None:
         content = source.read_bytes()
@@ -308,6 +325,8 @@ REFUSED: dict[str, Change] = {
     "a document that is no document": with_more("documents/onb_a/evil.sh"),
     "a document more": with_more("documents/onb_a/selfie-00"),
     "a link": linked,
+    "more than there is": huge,
+    "a hole": sparse,
 }
 
 
