@@ -221,6 +221,15 @@ def test_every_choice_of_the_filter_can_be_read_whole(open_browser: OpenBrowser,
     visitor.check_fits()
 
 
+def test_a_list_is_printed_with_its_rows_and_without_what_is_pressed(open_browser: OpenBrowser, pages: Pages) -> None:
+    visitor = signed_in(open_browser, pages, {"viewport": {"width": 718, "height": 1000}})
+    visitor.page.emulate_media(media="print")
+    visitor.go(f"{LIST}?q=shop-48436")
+    expect(visitor.page.get_by_role("row", name="shop-48436")).to_contain_text("Needs attention")
+    expect(visitor.page.locator("main :is(input, select, button, .button):visible")).to_have_count(0)
+    visitor.check_fits()
+
+
 def test_an_open_page_asks_only_while_it_is_seen_and_gets_nothing_while_nothing_changes(
     open_browser: OpenBrowser, pages: Pages
 ) -> None:
