@@ -230,6 +230,16 @@ def test_a_list_is_printed_with_its_rows_and_without_what_is_pressed(open_browse
     visitor.check_fits()
 
 
+def test_on_a_phone_the_way_back_and_the_time_of_the_page_do_not_overlap(
+    open_browser: OpenBrowser, pages: Pages
+) -> None:
+    visitor = signed_in(open_browser, pages, PHONE)
+    visitor.go(path_of(pages, "shop-48436"))
+    back, stamp = visitor.page.locator(".back").bounding_box(), visitor.page.locator(".as-of").bounding_box()
+    assert back and stamp
+    assert back["y"] + back["height"] <= stamp["y"]
+
+
 def test_an_open_page_asks_only_while_it_is_seen_and_gets_nothing_while_nothing_changes(
     open_browser: OpenBrowser, pages: Pages
 ) -> None:
