@@ -165,6 +165,9 @@ def test_several_are_retried_or_cancelled_and_each_says_what_became_of_it(pages:
     assert [pages.state(row.id) for row in (ready, lacking)] == [State.SHARING, State.NEEDS_ATTENTION]
     assert look.transitions(pages.context, ready)[-1].actor == "operator:olga"
 
+    assert "This cannot be undone: nothing more is sent, and the merchant is told of each." in visible(
+        browser.get(LIST).text
+    )
     again = visible(browser.act(LIST, LIST, action="cancel", id=[ready.id, lacking.id]).text)
     assert "Cancel: 2 of 2 done" in again
     assert pages.state(lacking.id) is State.CANCELLED
