@@ -95,7 +95,7 @@ def require_page_role(role: str) -> Callable[[View], View]:
                 _open_session()
             except Unauthenticated:
                 if not reads:
-                    raise
+                    raise Unauthenticated("nothing was done: sign in and do it again") from None
                 return redirect(url_for("session.login", next=request.full_path.rstrip("?")))
             if not reads:
                 _check_csrf(_cookie_name())

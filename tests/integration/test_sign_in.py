@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import requests
@@ -15,7 +17,7 @@ import requests
 from orchestrator.errors import TooManyAttempts, Unauthenticated
 from orchestrator.machine import State
 from orchestrator.onboarding import access
-from tests.pages_server import PUBLIC_URL, Pages, pages_server
+from tests.pages_server import PUBLIC_URL, Pages, pages_server, visible
 
 HOUR_MS = 3_600_000
 
@@ -197,6 +199,23 @@ def test_all_processes_know_the_same_sessions_and_the_same_wrong_tokens(pages: P
 
 def test_signing_out_twice_leads_to_the_login(pages: Pages) -> None:
     assert pages.browser().post("/logout").status_code == 303
+
+
+def test_who_presses_a_button_after_the_session_ended_hears_that_nothing_was_done_and_is_led_back(
+    pages: Pages,
+) -> None:
+    row = pages.sign_up("u-late")
+    browser = pages.browser(pages.operator)
+    pages.clock.now += 13 * HOUR_MS
+    answer = browser.post(f"/status/onboardings/{row.id}/cancel?state=collecting", {"csrf": "0"})
+    assert answer.status_code == 401
+    assert "Nothing was done: sign in and do it again." in visible(answer.text)
+    [link] = re.findall(r'href="(/login[^"]*)"', answer.text)
+    assert f"/status/onboardings/{row.id}?state=collecting" in unquote(html.unescape(link))
+    form = browser.get(html.unescape(link)).text
+    onwards = re.search(r'name="next" value="([^"]*)"', form)
+    assert onwards and html.unescape(onwards[1]) == f"/status/onboardings/{row.id}?state=collecting"
+    assert pages.state(row.id) is State.COLLECTING
 
 
 def test_signing_out_needs_the_forms_token(pages: Pages) -> None:
