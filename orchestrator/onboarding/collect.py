@@ -146,17 +146,26 @@ def check_complete(context: Context, row: Onboarding) -> None:
 
 
 def renew_link(context: Context, onboarding_id: str, actor: str) -> Onboarding:
-    """A new link for the end user; the old one stops working. Raises NotFound, Conflict on a closed one."""
+    """A new link for the end user; the old one stops working. Raises NotFound, Conflict on a closed or erased one."""
     link = context.token()
 
     def decide(row: Onboarding) -> Sequence[Step]:
-        if row.state in CLOSED:
-            raise Conflict(f"no link is given while the onboarding is {row.state}", row.state)
+        if (words := link_refused(row)) is not None:
+            raise Conflict(words, row.state)
         sealed = context.sealer.seal(link.encode(), "onboardings", row.id, "link")
         columns = {"link_hash": plain_hash(link), "link_sealed": sealed}
         return [Step(None, actor, changes=columns, replaced_link=row.link_hash)]
 
     return apply(context, onboarding_id, decide)
+
+
+def link_refused(row: Onboarding) -> str | None:
+    """Why no link is given now; None: it may be."""
+    if row.erased_at is not None:
+        return "no link is given: everything personal was erased"
+    if row.state in CLOSED:
+        return f"no link is given while the onboarding is {row.state}"
+    return None
 
 
 def check_document_size(kind: str, size: int) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from flask import Blueprint, g, render_template, request
 from flask.typing import ResponseReturnValue
 
-from orchestrator.machine import CLOSED, TABLE, CellKind, Event
+from orchestrator.machine import TABLE, CellKind, Event
 from orchestrator.onboarding import look
+from orchestrator.onboarding.collect import link_refused
 from orchestrator.onboarding.outlook import PROVIDERS, hurry_refused, outlook
 from orchestrator.onboarding.profile import PAGE_FIELDS
 from orchestrator.records import DeliveryStatus, Onboarding
@@ -62,7 +63,7 @@ def _values(onboarding_id: str) -> dict[str, Any]:
         "outlook": outlook(row, around),
         "can": _can(row, now) if operator else {},
         "operator": operator,
-        "link": view.upload_url if operator and row.state not in CLOSED else None,
+        "link": view.upload_url if operator and link_refused(row) is None else None,
         "last_error": view.last_error if operator else None,
         "fields": _fields(view),
         "timeline": timeline(around.transitions, around.callbacks),
@@ -80,7 +81,7 @@ def _can(row: Onboarding, now: int) -> Mapping[str, bool]:
     return {
         **allowed,
         "hurry": hurry_refused(row, now) is None,
-        "link": row.state not in CLOSED,
+        "link": link_refused(row) is None,
         "reveal": row.profile_deleted_at is None,
     }
 

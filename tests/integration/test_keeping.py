@@ -388,6 +388,15 @@ def test_an_erased_link_is_gone_and_its_user_is_found_by_nothing(bench: Bench) -
         assert row.merchant_user_id not in str(shown)
 
 
+def test_an_erased_one_gets_no_new_link_which_would_be_gone_at_once(bench: Bench) -> None:
+    with web_of(bench) as web:
+        row = settled(bench)
+        retain.erase_here(bench.context, row.id, "operator")
+        refused = web.operator("POST", f"/api/v1/onboardings/{row.id}/link")
+        assert (refused.status_code, refused.json()["state"]) == (409, "approved")
+        assert "erased" in refused.json()["detail"]
+
+
 def test_a_new_signup_after_an_erasure_begins_anew_and_the_same_webhook_id_gives_the_old_one(bench: Bench) -> None:
     asked = signup.checked_signup(bench.context, new_user())
     for number in range(2):

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import Kind
 from orchestrator.health import Outcome
 from orchestrator.machine import TABLE, CellKind, Event, State
-from orchestrator.onboarding import collect, look
+from orchestrator.onboarding import collect, look, retain
 from orchestrator.records import DeliveryStatus
 from orchestrator.store import Change
 from orchestrator.web import words
@@ -226,6 +226,19 @@ def test_a_new_link_is_shown_and_replaces_the_old_one(pages: Pages) -> None:
     assert f'value="{PUBLIC_URL}{new}"' in browser.get(answer.headers["Location"]).text
     assert browser.get(old).status_code == 410
     assert browser.get(new).status_code == 200
+
+
+def test_of_an_erased_one_no_link_is_shown_or_made(pages: Pages) -> None:
+    row = pages.in_state(State.APPROVED, "u-1")
+    browser = pages.browser(pages.operator)
+    assert "Link for the user" in browser.get(one(row.id)).text
+    retain.erase_here(pages.context, row.id, "operator")
+    page = browser.get(one(row.id)).text
+    assert "Link for the user" not in page
+    assert "/u/" not in page
+    refused = browser.act("/status", f"{one(row.id)}/link")
+    assert refused.status_code == 409
+    assert "everything personal was erased" in refused.text
 
 
 def test_a_delivery_is_resent_once_it_is_over(pages: Pages) -> None:
