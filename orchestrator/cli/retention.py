@@ -18,11 +18,17 @@ _ANSWER_SECONDS = 10.0
 @click.command()
 @click.argument("id_", metavar="ID")
 def erase(id_: str) -> None:
-    """Erase documents, profile, providers' words and webhook bodies of a user at once; the chain stays."""
+    """Erase documents, profile, providers' words and webhook bodies of a user at once; the chain stays.
+
+    That is one onboarding. When the user has another one, of an earlier signup, its id is said.
+    """
     with opened(longest_call=_ANSWER_SECONDS) as service:
         row = look.find_by_any_id(service.context, id_)
         cancelled = retain.erase(service.context, row.id, ACTOR)
+        other = service.context.store.newest_onboarding(row.merchant_user_id)
     click.echo(f"erased {row.id}")
+    if other is not None:
+        click.echo(f"another onboarding of this user is still there: `orchestrator erase {other.id}`", err=True)
     if not cancelled:
         click.echo("BTSE Pay's authorization was NOT cancelled: BTSE Pay did not answer; cancel it there", err=True)
 

@@ -535,6 +535,20 @@ def test_the_command_says_when_btse_did_not_answer_and_erases_all_the_same(bench
     assert done.stderr.startswith("Error: ")
 
 
+def test_the_command_names_what_an_earlier_signup_of_the_user_left(bench: Bench) -> None:
+    earlier = bench.collected()
+    operate.cancel(bench.context, earlier.id, "test")
+    bench.clock.advance(SECOND)
+    data = {**new_user(), "merchantUserId": earlier.merchant_user_id}
+    later, _ = signup.sign_up(bench.context, signup.checked_signup(bench.context, data), "hook")
+    done = orchestrator(bench.environ(), bench.folder, "erase", earlier.merchant_user_id)
+    assert done.stdout == f"erased {later.id}\n"
+    assert f"orchestrator erase {earlier.id}" in done.stderr
+    assert bench.row(earlier).erased_at is None
+    done = orchestrator(bench.environ(), bench.folder, "erase", earlier.id)
+    assert (done.stdout, done.stderr) == (f"erased {earlier.id}\n", "")
+
+
 # Killed in the middle -------------------------------------------------------------------------------------------
 
 KILLED = """
