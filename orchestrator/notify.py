@@ -57,14 +57,15 @@ class Merchant:
     ) -> Delivery:
         """The notification `notice` about `row`, to be stored with the transition. Its body is sealed JSON.
 
-        `delivery_id`: a new `dlv_…` id; it is also the `webhook-id` of all tries.
+        `delivery_id`: a new `dlv_…` id; it is also the `webhook-id` of all tries. Who it is about is said as the
+        merchant knows it: an erasure replaces the merchantUserId in `row`.
         """
         body = {
             "type": notice,
             "timestamp": iso(now),
             "data": {
                 "id": row.id,
-                "merchantUserId": row.merchant_user_id,
+                "merchantUserId": before.merchant_user_id,
                 "state": row.state,
                 "previousState": before.told,
                 "round": row.round,

@@ -294,6 +294,7 @@ def test_erasing_an_open_one_leaves_nothing_personal_and_tells_the_merchant(
     tell(bench)
     told = [notice.type for notice in merchant.notices]
     assert told == ["onboarding.submitted", "onboarding.in_review", "onboarding.cancelled"]
+    assert {notice.data["merchantUserId"] for notice in merchant.notices} == {row.merchant_user_id}
     assert bodies_told(bench, row) == {b""}, "what was told is not kept either"
     bench.close()
 
