@@ -36,7 +36,7 @@ from orchestrator.telemetry import about
 
 _TRIES = 100
 _WORDLESS = 2
-"""Values of so few characters are left in a reason: they stand in it by chance."""
+"""Values of so few ASCII characters are left in a reason: they stand in it by chance."""
 _LANES = {
     State.UPLOADING: Lane.UPLOAD,
     State.SHARING: Lane.SHARE,
@@ -338,7 +338,11 @@ def _sealed_reason(context: Context, row: Onboarding, reason: str) -> bytes | No
     if not reason:
         return None
     email, profile = context.identity(row)
-    telling = {name: value for name, value in profile.items() if name not in TELLS_NOBODY and len(value) > _WORDLESS}
+    telling = {
+        name: value
+        for name, value in profile.items()
+        if name not in TELLS_NOBODY and not (len(value) <= _WORDLESS and value.isascii())
+    }
     return context.seal_json(masked(reason, {**telling, "email": email}), "onboardings", row.id, "reason")
 
 

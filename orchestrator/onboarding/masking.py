@@ -13,8 +13,9 @@ _SHORT = 3
 def masked(words: str, values: Mapping[str, str]) -> str:
     """`words`, each of `values` in them replaced by its name in angle brackets, cut at 500 characters.
 
-    Short values (such as a gender's letter) are replaced only where they stand as a word of their own. A value
-    is also found in the escaped spelling that it has inside JSON, and in any case (`Straße` is `STRASSE`).
+    Short values (such as a gender's letter) are replaced only where they stand as a word of their own; other
+    letters than ASCII's from two on everywhere, because a Chinese name has two and nothing stands between words. A
+    value is also found in the escaped spelling that it has inside JSON, and in any case (`Straße` is `STRASSE`).
     """
     names: dict[str, str] = {}
     spellings: set[str] = set()
@@ -32,4 +33,5 @@ def masked(words: str, values: Mapping[str, str]) -> str:
 
 def _pattern(value: str) -> str:
     escaped = re.escape(value)
-    return rf"(?<!\w){escaped}(?!\w)" if len(value) <= _SHORT else escaped
+    short = len(value) <= (_SHORT if value.isascii() else 1)
+    return rf"(?<!\w){escaped}(?!\w)" if short else escaped

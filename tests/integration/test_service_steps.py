@@ -534,6 +534,14 @@ def test_a_reason_may_name_what_tells_nothing_of_who_somebody_is(played: Bench) 
     assert played.view(row).reason == "<lastName>: show page 2 of the passport, and proof of salary."
 
 
+def test_a_reason_does_not_name_a_user_whose_name_is_written_in_two_letters(played: Bench) -> None:
+    row = played.shared(lastName="李", firstName="小龍", number="2")
+    says(played, row, "REJECT", "page 2 of the document of 李 小龍 is blurred")
+    played.receive(row, "REJECT")
+    played.step()
+    assert played.view(row).reason == "page 2 of the document of <lastName> <firstName> is blurred"
+
+
 @pytest.mark.parametrize("answer", ["PROCESS", "REJECT", "ON_HOLD", None])
 def test_an_answer_that_does_not_agree_is_asked_again_four_times_and_then_contradicts(
     played: Bench, answer: str | None

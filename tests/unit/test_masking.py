@@ -59,6 +59,15 @@ def test_a_longer_value_is_masked_inside_a_word_too() -> None:
     assert masked("xK1234567y", ANA) == "x<idNumber>y"
 
 
+def test_a_chinese_name_is_masked_although_it_is_short() -> None:
+    li = {"lastName": "李", "firstName": "小龍", "lastNameEn": "Éa"}
+
+    assert masked("The document of 李 小龍 is blurred", li) == "The document of <lastName> <firstName> is blurred"
+    assert masked("小龍的證件不清晰", li) == "<firstName>的證件不清晰"
+    assert masked("行李", li) == "行李", "one letter is masked only where it stands as a word"
+    assert masked("xÉay", li) == "x<lastNameEn>y"
+
+
 def test_of_values_that_overlap_the_longest_is_taken() -> None:
     values = {"firstName": "Maria", "firstNameEn": "Maria Elena", "lastName": "Maria Elena Ruiz"}
 
