@@ -15,6 +15,8 @@ from orchestrator.errors import StoreUnavailable
 
 _ERASURES = "erasures/"
 _SECONDS = 10
+_GLANCE_SECONDS = 2
+"""Whether the bucket lets us in is asked by `/readyz`, whose probes wait for some seconds only."""
 
 
 class Bucket:
@@ -24,9 +26,14 @@ class Bucket:
         parts = urlsplit(url)
         self._bucket = parts.netloc
         self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        session = boto3.session.Session()
         retries = {"max_attempts": 3, "mode": "standard"}
         config = Config(connect_timeout=_SECONDS, read_timeout=_SECONDS, retries=retries)
-        self._client: Any = boto3.session.Session().client("s3", config=config)
+        self._client: Any = session.client("s3", config=config)
+        glance = Config(
+            connect_timeout=_GLANCE_SECONDS, read_timeout=_GLANCE_SECONDS, retries={"total_max_attempts": 1}
+        )
+        self._glancing: Any = session.client("s3", config=glance)
 
     def write(self, location: str, sealed: bytes) -> None:
         """See Shelf.write."""
@@ -66,8 +73,11 @@ class Bucket:
         return [line.rpartition(" ")[2] for line in log if " " in line] + noted
 
     def check_writable(self) -> None:
-        """See Shelf.check_writable: whether the bucket lets us in."""
-        self._call("head_bucket")
+        """See Shelf.check_writable: whether the bucket lets us in, without waiting long."""
+        try:
+            self._glancing.head_bucket(Bucket=self._bucket)
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable(error) from error
 
     def _names(self, prefix: str) -> Iterator[tuple[str, float]]:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +139,16 @@ def test_a_bucket_that_is_not_there_is_told_in_words(boto: dict[str, str], tmp_p
     said = orchestrator({**bench.environ(), **boto}, tmp_path, "doctor", expect=1).stdout
     assert "error    documents: the bucket could not be used" in said
     bench.close()
+
+
+def test_a_bucket_that_never_answers_does_not_hold_up_who_asks_whether_it_lets_us_in(
+    boto: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes gives `/readyz` five seconds, and webhooks need no bucket."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        shelf = Bucket("s3://bucket/prefix")
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="ReadTimeoutError"):
+            shelf.check_writable()
+    assert time.monotonic() - began < 4.5
