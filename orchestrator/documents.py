@@ -7,6 +7,7 @@ never changed. The associated data of the seal names onboarding, kind and conten
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from orchestrator.records import Document
 from orchestrator.seal import Sealer
 
 ERASURES = "erasures.log"
+_LEAST_ROOM = 20_000_000
+"""Bytes: a page's form with all its files has less."""
 
 
 class Shelf(Protocol):
@@ -160,6 +163,9 @@ class Folder:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"the document folder cannot be made ({error.strerror})") from error
+        # The database may go on for hours in the room that its own files have already.
+        if shutil.disk_usage(self._root).free < _LEAST_ROOM:
+            raise StoreUnavailable("the disk of the document folder is full, and users can send nothing: make room")
         if not os.access(self._root, os.W_OK | os.X_OK):
             raise StoreUnavailable("the document folder is not writable: check its permissions")
 

@@ -117,6 +117,26 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_nothing_acknowledged_is_lost
     assert list((tmp_path / "disk" / "documents").glob("*/.*")) == [], "half a file is removed at once"
 
 
+def test_a_disk_without_room_for_documents_is_named_while_the_database_still_goes_on(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    """SQLite writes into the log that it has already, so that signups are taken and no document is."""
+    folder = tmp_path / "documents"
+    try:
+        stack.enter_context(tmpfs(folder, f"size={SMALL}"))
+    except PermissionError:
+        pytest.skip("nothing may be mounted here")
+    bench = Bench(tmp_path)
+    stack.callback(bench.close)
+    bench.sign_up()
+    look.check_ready(bench.context)
+    assert "the disk of the document folder is full, and users can send nothing: make room" in look.warnings(
+        bench.context
+    )
+    done = orchestrator(bench.environ(), tmp_path, "doctor", expect=1)
+    assert "error    documents: the disk of the document folder is full" in done.stdout
+
+
 # A database that may not be written -----------------------------------------------------------------------------------
 
 
