@@ -146,8 +146,9 @@ def test_a_backup_goes_on_when_a_user_is_erased_meanwhile(bench: Bench, tmp_path
                 retain.erase_here(bench.context, last.id, "test")
             return shelf.read(location)
 
-    assert archives.write(bench.service.driver, WhileRead(), bootstrap.database, tmp_path / "archive") == 4
-    again = restored(tmp_path / "restored", tmp_path / "archive", bench)
+    sealer, archive = bench.context.sealer, tmp_path / "archive"
+    assert archives.write(bench.service.driver, WhileRead(), sealer, bootstrap.database, archive) == 4
+    again = restored(tmp_path / "restored", archive, bench)
     assert check_whole(again) == 4
     again.close()
 

@@ -214,7 +214,8 @@ def test_who_presses_a_button_after_the_session_ended_hears_that_nothing_was_don
     assert f"/status/onboardings/{row.id}?state=collecting" in unquote(html.unescape(link))
     form = browser.get(html.unescape(link)).text
     onwards = re.search(r'name="next" value="([^"]*)"', form)
-    assert onwards and html.unescape(onwards[1]) == f"/status/onboardings/{row.id}?state=collecting"
+    assert onwards
+    assert html.unescape(onwards[1]) == f"/status/onboardings/{row.id}?state=collecting"
     assert pages.state(row.id) is State.COLLECTING
 
 

@@ -236,7 +236,8 @@ def test_on_a_phone_the_way_back_and_the_time_of_the_page_do_not_overlap(
     visitor = signed_in(open_browser, pages, PHONE)
     visitor.go(path_of(pages, "shop-48436"))
     back, stamp = visitor.page.locator(".back").bounding_box(), visitor.page.locator(".as-of").bounding_box()
-    assert back and stamp
+    assert back
+    assert stamp
     assert back["y"] + back["height"] <= stamp["y"]
 
 
