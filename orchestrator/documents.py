@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.records import Document
@@ -142,9 +142,11 @@ class Folder:
         """See Shelf.note_erasure: a line of `erasures.log` at the folder's root."""
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._root / ERASURES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(descriptor, "wb") as log:
-                log.write(f"{at} {onboarding_id}\n".encode())
+            descriptor = os.open(self._root / ERASURES, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "ab+") as log:
+                # The end of a line that a full disk cut off must not become the beginning of this one.
+                begins = "\n" if _is_cut_off(log) else ""
+                log.write(f"{begins}{at} {onboarding_id}\n".encode())
                 log.flush()
                 os.fsync(log.fileno())
             sync_folder(self._root)
@@ -168,6 +170,14 @@ class Folder:
             raise StoreUnavailable("the disk of the document folder is full, and users can send nothing: make room")
         if not os.access(self._root, os.W_OK | os.X_OK):
             raise StoreUnavailable("the document folder is not writable: check its permissions")
+
+
+def _is_cut_off(log: BinaryIO) -> bool:
+    """Whether the last line of a file has no end."""
+    if log.seek(0, os.SEEK_END) == 0:
+        return False
+    log.seek(-1, os.SEEK_END)
+    return log.read(1) != b"\n"
 
 
 def _write_in_folder(path: Path, data: bytes) -> None:

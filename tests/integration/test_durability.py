@@ -82,6 +82,16 @@ def test_an_erasure_is_noted_on_disk_before_the_row_is_erased(bench: Bench, monk
     assert bench.context.documents.shelf.erasures() == [row.id]
 
 
+def test_a_note_that_a_full_disk_cut_off_takes_no_other_erasure_with_it(bench: Bench) -> None:
+    rows = [bench.collected() for _ in range(2)]
+    retain.erase_here(bench.context, rows[0].id, "test")
+    with (bench.folder / "documents" / "erasures.log").open("a") as log:
+        log.write("2026-11-27T10:00:00+00:00 onb_")
+    retain.erase_here(bench.context, rows[1].id, "test")
+    noted = bench.context.documents.shelf.erasures()
+    assert [onboarding_id for onboarding_id in noted if onboarding_id != "onb_"] == [row.id for row in rows]
+
+
 def test_an_archive_and_its_name_are_on_disk_when_a_backup_is_done(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
