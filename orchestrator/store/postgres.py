@@ -156,29 +156,20 @@ class PostgresDriver:
         return self.read(lambda session: session.rows(name, **parameters))
 
     def write(self, work: Callable[[_Session], T]) -> T:
-        """See Driver.write. Work that the server undid, because two writers waited for each other, is done again."""
-        for _ in range(_TRIES):
-            try:
-                with self._connection() as connection, connection.transaction():
-                    session = _Session(connection)
-                    value = work(session)
-                    session.counts.write(session)
-                    return value
-            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-                continue
-        raise StoreUnavailable("the database undid a write again and again: it is overloaded")
+        """See Driver.write."""
+
+        def write(connection: _Connection) -> T:
+            session = _Session(connection)
+            value = work(session)
+            session.counts.write(session)
+            return value
+
+        return self._transaction(write)
 
     def migrate(self) -> list[str]:
-        """See Driver.migrate; an advisory lock lets one process do it."""
+        """See Driver.migrate; an advisory lock lets one process do it, beside others that read and write."""
         self.open()
-        with self._connection() as connection, connection.transaction():
-            connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
-            connection.execute(_KNOWN)
-            pending = _pending(connection)
-            for name, sql in pending:
-                connection.execute(sql)
-                connection.execute("insert into migrations (name, applied_at) values (%s, now())", (name,))
-        return [name for name, _ in pending]
+        return self._transaction(_migrate)
 
     def pending_migrations(self) -> list[str]:
         """See Driver.pending_migrations."""
@@ -216,6 +207,16 @@ class PostgresDriver:
         if _answer(connection, "show synchronous_commit") == "off":
             # What is acknowledged is on disk, whatever the server's default.
             connection.execute("set synchronous_commit = on")
+
+    def _transaction(self, work: Callable[[_Connection], T]) -> T:
+        """Work that the server undid, because two transactions waited for each other, is done again."""
+        for _ in range(_TRIES):
+            try:
+                with self._connection() as connection, connection.transaction():
+                    return work(connection)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+                continue
+        raise StoreUnavailable("the database undid a write again and again: it is overloaded")
 
     @contextmanager
     def _connection(self) -> Iterator[_Connection]:
@@ -335,6 +336,16 @@ def _storable(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in parameters.items()
     }
+
+
+def _migrate(connection: _Connection) -> list[str]:
+    connection.execute("select pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+    connection.execute(_KNOWN)
+    pending = _pending(connection)
+    for name, text in pending:
+        connection.execute(text)
+        connection.execute("insert into migrations (name, applied_at) values (%s, now())", (name,))
+    return [name for name, _ in pending]
 
 
 def _pending(connection: _Connection) -> list[tuple[str, str]]:

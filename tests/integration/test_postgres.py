@@ -26,6 +26,7 @@ from orchestrator.store.change import Held
 from orchestrator.store.postgres import PostgresDriver
 from tests.command_line import CHECKOUT, orchestrator
 from tests.cutting_proxy import CuttingProxy
+from tests.databases import unmigrated
 from tests.merchant_end import MerchantEnd
 from tests.postgres_server import PostgresServer, postgres_server
 from tests.sandbox_process import SandboxProcess
@@ -102,6 +103,30 @@ def test_two_processes_that_migrate_at_once_do_it_once_and_nothing_starts_before
     assert found[0].startswith("applied 0001_first")
     assert found[1] == "nothing to do\n"
     assert orchestrator(environ, tmp_path, "token", "list").stdout == ""
+
+
+def test_a_migration_and_a_writer_that_wait_for_each_other_both_get_through(shared_bench: Bench) -> None:
+    """The migration renames `tallies` first and takes `slots` then; who gives a slot back does it the other way."""
+    shared_bench.context.schedule.set_budget(1)
+    shared_bench.context.tally.flush()
+    with shared_bench.connected() as database:
+        unmigrated(database, "0004_all_tallies", "0006_free_slots")
+        database.execute("drop index slots_free")
+        database.execute("delete from tallies where what = 'transitions'")
+    url = shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]
+    migrating: list[str] = []
+    thread = threading.Thread(target=lambda: migrating.extend(shared_bench.open().driver.migrate()))
+    with psycopg.connect(url) as writing, psycopg.connect(url, autocommit=True) as watching:
+        # So long that it is the migration which the server undoes.
+        writing.execute("set deadlock_timeout = '10s'")
+        writing.execute("update slots set holder = 'test'")
+        thread.start()
+        waits = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        until(lambda: bool(watching.execute(waits).fetchall()), every=0.001)
+        writing.execute("insert into tallies (what, word, number) values ('verdicts', 'stale', 1)")
+    thread.join()
+    assert migrating == ["0004_all_tallies", "0006_free_slots"]
+    assert shared_bench.context.store.tallies()["verdicts", "stale"] == 1
 
 
 def test_a_change_of_what_has_changed_meanwhile_is_not_stored(shared_bench: Bench) -> None:
