@@ -124,7 +124,7 @@ def _delete_documents(context: Context, onboarding_id: str) -> None:
 
 
 def _profile_deleted(context: Context, row: Onboarding) -> Sequence[Step]:
-    if row.state not in SETTLED | CLOSED:
+    if row.state not in SETTLED | CLOSED or row.profile_deleted_at is not None:
         return []
     columns = _without_profile(context, row, context.now_ms())
     return [Step(Event.PROFILE_DELETED, ACTOR, changes=columns, blank_bodies=True)]

@@ -188,6 +188,26 @@ def test_files_that_no_row_names_go_after_a_day_and_not_before(bench: Bench) -> 
     assert bench.context.documents.shelf.erasures() == ["onb_nobody"]
 
 
+def test_a_purge_beside_another_writes_nothing_twice(bench: Bench) -> None:
+    row = bench.collected()
+    operate.cancel(bench.context, row.id, "test")
+    bench.clock.advance(366 * DAY)
+
+    class Listed:
+        """What is listed is purged by the other one before its turn comes."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bench.context.store, name)
+
+        def with_profile_past(self, before: int) -> list[str]:
+            found = list(bench.context.store.with_profile_past(before))
+            retain.purge(bench.context)
+            return found
+
+    retain.purge(dataclasses.replace(bench.context, store=Listed()))
+    assert bench.events(row)[-2:] == [Event.DOCUMENTS_DELETED, Event.PROFILE_DELETED]
+
+
 def test_one_of_several_processes_purges_a_day(bench: Bench) -> None:
     contexts = [bench.context, *(bench.open().context for _ in range(3))]
 
