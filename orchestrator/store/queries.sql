@@ -1,6 +1,7 @@
 -- Every statement has a name and a purpose. `:name` marks a parameter; `$skip_locked` and `$for_update` are places that
 -- the driver fills for a database with concurrent writers. What is claimed is chosen in a `with`: PostgreSQL may run a
--- subquery once for each row of the table, and then claims more than the limit.
+-- subquery once for each row of the table, and then claims more than the limit. No lease lasts beyond `:furthest`: one
+-- that seems to was given by a clock that was set back meanwhile, and is over.
 
 -- name: insert_onboarding
 -- A new onboarding; its unique indexes refuse a second live one of a merchantUserId.
@@ -220,7 +221,8 @@ select * from deliveries where id = :id;
 -- name: claim_deliveries
 -- Due notifications, leased to one worker; at most one of an onboarding is ever due.
 with due as materialized (select id from deliveries where due_at is not null and due_at <= :now
-    and (lease_until is null or lease_until <= :now) order by due_at limit :limit $skip_locked)
+    and (lease_until is null or lease_until <= :now or lease_until > :furthest)
+    order by due_at limit :limit $skip_locked)
 update deliveries set lease = :lease, lease_until = :lease_until where id in (select id from due) returning *;
 
 -- name: settle_delivery
@@ -254,36 +256,38 @@ where id = :id and status <> 'pending' and body_sealed <> :nothing;
 -- name: claim_lane
 -- Due rows of one lane, leased to one worker.
 with due as materialized (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
-    and (lease_until is null or lease_until <= :now) order by due_at limit :limit $skip_locked)
+    and (lease_until is null or lease_until <= :now or lease_until > :furthest)
+    order by due_at limit :limit $skip_locked)
 update onboardings set lease = :lease, lease_until = :lease_until where id in (select id from due) returning *;
 
 -- name: claim_probe
 -- One due row of a lane to try an unhealthy provider with: another one than the last, if there is one.
 with due as materialized (select id from onboardings where lane = :lane and due_at is not null and due_at <= :now
-    and (lease_until is null or lease_until <= :now) and (id <> :last_probed or cast(:last_probed as text) is null)
+    and (lease_until is null or lease_until <= :now or lease_until > :furthest)
+    and (id <> :last_probed or cast(:last_probed as text) is null)
     order by due_at limit 1 $skip_locked)
 update onboardings set lease = :lease, lease_until = :lease_until where id in (select id from due) returning *;
 
 -- name: next_due
 -- When the next row of a lane is due that nobody holds.
 select due_at from onboardings where lane = :lane and due_at is not null
-    and (lease_until is null or lease_until <= :now) order by due_at limit 1;
+    and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1;
 
 -- name: all_next_due
 -- All that a worker waits for: `next_due` of every lane, notifications, a free slot, and when an unhealthy provider
 -- may be tried.
 select (select due_at from onboardings where lane = 'confirm' and due_at is not null
-        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as confirm,
+        and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1) as confirm,
     (select due_at from onboardings where lane = 'share' and due_at is not null
-        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as share,
+        and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1) as share,
     (select due_at from onboardings where lane = 'poll' and due_at is not null
-        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as poll,
+        and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1) as poll,
     (select due_at from onboardings where lane = 'upload' and due_at is not null
-        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as upload,
+        and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1) as upload,
     (select due_at from onboardings where lane = 'local' and due_at is not null
-        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as local,
+        and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1) as local,
     (select due_at from deliveries where due_at is not null
-        and (lease_until is null or lease_until <= :now) order by due_at limit 1) as delivery,
+        and (lease_until is null or lease_until <= :now or lease_until > :furthest) order by due_at limit 1) as delivery,
     (select min(free_at) from slots) as slot,
     (select next_probe_at from providers where name = 'osl') as osl_probe,
     (select next_probe_at from providers where name = 'btse') as btse_probe;
@@ -377,9 +381,10 @@ update callbacks set body_sealed = :nothing, osl_user_id = null where onboarding
 update deliveries set body_sealed = :nothing where onboarding_id = :onboarding_id and status <> 'pending';
 
 -- name: take_chore
--- Whoever changes the row does the chore this time.
+-- Whoever changes the row does the chore this time. What was done so far ahead was done by a clock that was set back.
 insert into chores (name, done_at) values (:name, :now)
-on conflict (name) do update set done_at = excluded.done_at where chores.done_at <= :before;
+on conflict (name) do update set done_at = excluded.done_at
+where chores.done_at <= :before or chores.done_at > :furthest;
 
 -- name: beat
 -- A worker is alive.

@@ -16,6 +16,8 @@ POLL_SHARE = 0.2
 """Of OSL Pay's requests, what polls take at most while anything more urgent is due."""
 LONGEST_SLOT = 610_000
 """Milliseconds that no slot is taken for: the longest deadline that may be set, and what is added to it."""
+LONGEST_LEASE = 640_000
+"""Milliseconds that no row is leased for, likewise."""
 MOST_COUNTED = 10_000
 """Due steps beyond so many are not counted: a longer backlog is none the better known for it."""
 _SMALLEST_SHARED_BUDGET = 5
@@ -190,7 +192,9 @@ class ScheduleStore:
     def take_chore(self, name: str, now: int, every: int) -> bool:
         """Whether the caller is to do a chore that is due `every` ms; only one of all processes is."""
         return bool(
-            self._driver.write(lambda session: session.run("take_chore", name=name, now=now, before=now - every))
+            self._driver.write(
+                lambda session: session.run("take_chore", name=name, now=now, before=now - every, furthest=now + every)
+            )
         )
 
     def last_beat(self) -> int | None:
@@ -262,6 +266,7 @@ class _Claiming:
             "claim_lane",
             lane=lane,
             now=terms.now,
+            furthest=terms.now + LONGEST_LEASE,
             lease=terms.lease,
             lease_until=terms.lease_until,
             limit=limit,
@@ -283,6 +288,7 @@ class _Claiming:
                     "claim_probe",
                     lane=lane,
                     now=terms.now,
+                    furthest=terms.now + LONGEST_LEASE,
                     lease=terms.lease,
                     lease_until=terms.lease_until,
                     last_probed=last_probed,
@@ -314,14 +320,16 @@ class _Claiming:
     def _is_due(self, lane: Lane) -> bool:
         due = self._due[lane]
         if due is None:
-            row = first(self._session.rows("next_due", lane=lane, now=self._terms.now))
+            row = first(
+                self._session.rows("next_due", lane=lane, now=self._terms.now, furthest=self._terms.now + LONGEST_LEASE)
+            )
             due = self._due[lane] = row is not None and row["due_at"] <= self._terms.now
         return due
 
     @cached_property
     def _due(self) -> dict[Lane, bool | None]:
         """Of each lane, whether some are due that are not taken; None: it has to be asked again."""
-        row = self._session.rows("all_next_due", now=self._terms.now)[0]
+        row = _all_next_due(self._session, self._terms.now)
         return {lane: row[lane] is not None and row[lane] <= self._terms.now for lane in Lane}
 
     def _free_slots(self) -> int:
@@ -358,7 +366,8 @@ def _backlog(session: Session, now: int) -> Backlog:
 def _claim_deliveries(session: Session, now: int, lease: str, lease_until: int, limit: int) -> list[Row]:
     here = session.now(now)
     until = here + lease_until - now
-    return session.rows("claim_deliveries", now=here, lease=lease, lease_until=until, limit=limit)
+    furthest = here + LONGEST_LEASE
+    return session.rows("claim_deliveries", now=here, furthest=furthest, lease=lease, lease_until=until, limit=limit)
 
 
 def _take_slot(session: Session, now: int, lane: str, holder: str, free_at: int) -> int | None:
@@ -376,9 +385,13 @@ def _health_to_change(session: Session, name: str) -> ProviderHealth:
     return ProviderHealth(name) if row is None else rows.health(row)
 
 
+def _all_next_due(session: Session, now: int) -> Row:
+    return session.rows("all_next_due", now=now, furthest=now + LONGEST_LEASE)[0]
+
+
 def _next_due(session: Session, now: int, ahead: int) -> Due:
     """By a clock that is `ahead` ms of the one that says `now`."""
-    row = session.rows("all_next_due", now=now)[0]
+    row = _all_next_due(session, now)
     osl = max(row["osl_probe"] or 0, row["slot"] or 0)
     earliest: dict[str, int] = dict.fromkeys(OSL_LANES, osl)
     earliest[Lane.UPLOAD] = row["btse_probe"] or 0

@@ -22,7 +22,7 @@ from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onbo
 from orchestrator.store import Change, LeaseLost
 from orchestrator.store.change import Held
 from orchestrator.store.schedule import Claim, Due
-from tests.service import MINUTE, SECOND, Bench
+from tests.service import DAY, MINUTE, SECOND, Bench
 
 DEADLINE = 10 * SECOND
 """Of the bench's provider calls."""
@@ -551,6 +551,24 @@ def test_a_lease_on_a_delivery_runs_out_too(told: Told) -> None:
     assert told.claim("other") == [], "the late one settles nothing, and the next one still waits"
     told.settle(fast, "fast")
     assert [delivery.type for delivery in told.claim("other")] == ["b"]
+
+
+def test_what_was_leased_by_a_clock_that_was_set_back_is_worked_on_and_chores_are_done(told: Told) -> None:
+    clock, schedule = told.bench.clock, told.schedule
+    (row,) = told.rows.add(Lane.UPLOAD)
+    told.tell(0, "a")
+    clock.advance(20 * DAY)
+    assert schedule.take_chore("purge", clock(), DAY)
+    assert len(told.claim()) == len(told.rows.claim()) == 1
+    clock.advance(-20 * DAY)
+    assert advance.next_due(told.bench.context).first is not None
+    assert [claim.onboarding.id for claim in told.rows.claim()] == [row.id]
+    assert [delivery.type for delivery in told.claim("other")] == ["a"]
+    assert told.rows.claim() == told.claim() == [], "they are leased for as long as ever"
+    assert schedule.take_chore("purge", clock(), DAY)
+    assert not schedule.take_chore("purge", clock(), DAY)
+    clock.advance(DAY)
+    assert schedule.take_chore("purge", clock(), DAY)
 
 
 def test_who_settles_one_takes_the_next_that_is_due(told: Told) -> None:
