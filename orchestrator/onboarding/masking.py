@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 LONGEST = 500
 _SHORT = 3
+_FORMS: Sequence[Literal["NFC", "NFD"]] = ("NFC", "NFD")
 
 
 def masked(words: str, values: Mapping[str, str]) -> str:
@@ -15,15 +18,17 @@ def masked(words: str, values: Mapping[str, str]) -> str:
 
     Short values (such as a gender's letter) are replaced only where they stand as a word of their own; other
     letters than ASCII's from two on everywhere, because a Chinese name has two and nothing stands between words. A
-    value is also found in the escaped spelling that it has inside JSON, and in any case (`Straße` is `STRASSE`).
+    value is also found in the escaped spelling that it has inside JSON, in any case (`Straße` is `STRASSE`), and
+    with its accents as characters of their own or not.
     """
     names: dict[str, str] = {}
     spellings: set[str] = set()
     for name, value in values.items():
-        for spelling in (value, json.dumps(value)[1:-1]):
-            if spelling.strip():
-                names.setdefault(spelling.casefold(), name)
-                spellings |= {spelling, spelling.casefold(), spelling.upper()}
+        for form in {value, *(unicodedata.normalize(form, value) for form in _FORMS)}:
+            for spelling in (form, json.dumps(form)[1:-1]):
+                if spelling.strip():
+                    names.setdefault(spelling.casefold(), name)
+                    spellings |= {spelling, spelling.casefold(), spelling.upper()}
     if not names:
         return words[:LONGEST]
     longest_first = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.onboarding.masking import LONGEST, masked
 
 ANA = {"firstName": "Ana", "lastName": "Leeson", "idNumber": "K1234567", "email": "ana@example.com", "gender": "F"}
+Form = Literal["NFC", "NFD"]
 DIGITS = st.text("0123456789", min_size=4, max_size=12)
 
 
@@ -114,3 +118,14 @@ def test_whatever_the_words_are_no_value_is_left_in_them(values: list[str], part
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_a_value_of_any_letters_is_masked(value: str) -> None:
     assert masked(value, {"name": value}) == ("<name>" if value.strip() else value)
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("said", ["NFC", "NFD"])
+@pytest.mark.parametrize("spelled", [str, lambda text: json.dumps(text)[1:-1]])
+def test_a_value_is_found_however_its_accents_are_written(
+    stored: Form, said: Form, spelled: Callable[[str], str]
+) -> None:
+    name = unicodedata.normalize(stored, "José Núñez")
+    words = f"unknown: {spelled(unicodedata.normalize(said, name))}"
+    assert masked(words, {"firstName": name}) == "unknown: <firstName>"
