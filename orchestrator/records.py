@@ -195,7 +195,7 @@ class Callback:
     osl_user_id: str | None
     body_sealed: bytes
     body_sha256: str
-    """Of the parsed JSON, written canonically: twins in spelling are equal."""
+    """Of the parsed JSON, written canonically: twins in spelling are equal. '' once the body is no longer kept."""
     verdict: Verdict
     seen: int = 1
 

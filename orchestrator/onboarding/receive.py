@@ -230,8 +230,13 @@ def _receive_for(context: Context, found: Onboarding, webhook: _Webhook) -> Verd
 
 def _seen_before(webhook: _Webhook, known: Sequence[Callback]) -> Callback | None:
     """The row that this webhook repeats: the same identity and equal JSON; a forged one claims no identity."""
-    same = [row for row in known if _same_identity(row, webhook) and row.body_sha256 == webhook.sha256]
+    same = [row for row in known if _same_identity(row, webhook) and _equal(row, webhook)]
     return min(same, key=lambda row: row.verdict is Verdict.FORGED, default=None)
+
+
+def _equal(row: Callback, webhook: _Webhook) -> bool:
+    """Whether the JSON is equal, as far as that is known: of bodies that are no longer kept no hash is."""
+    return row.body_sha256 == webhook.sha256 or (not row.body_sha256 and row.verdict is not Verdict.FORGED)
 
 
 def _same_identity(row: Callback, webhook: _Webhook) -> bool:
@@ -326,7 +331,7 @@ def _row(context: Context, webhook: _Webhook, row: Onboarding | None, verdict: V
         kyc_status=_shown(webhook.kyc_status) if webhook.kyc_status is not None else None,
         osl_user_id=None if gone else webhook.osl_user_id,
         body_sealed=b"" if gone else context.sealer.seal(webhook.body, "callbacks", callback_id, "body"),
-        body_sha256=webhook.sha256,
+        body_sha256="" if gone else webhook.sha256,
         verdict=verdict,
     )
 

@@ -373,8 +373,8 @@ select id from onboardings where profile_deleted_at is null and coalesce(closed_
     and coalesce(closed_at, settled_at) < :before and id > :after order by id limit :limit;
 
 -- name: blank_callbacks
--- The bodies of an onboarding's callbacks, and whom they name, are no longer kept.
-update callbacks set body_sealed = :nothing, osl_user_id = null where onboarding_id = :onboarding_id;
+-- The bodies of an onboarding's callbacks, and whom they name, are no longer kept: a hash would tell it to who guesses.
+update callbacks set body_sealed = :nothing, body_sha256 = '', osl_user_id = null where onboarding_id = :onboarding_id;
 
 -- name: blank_deliveries
 -- The bodies of notifications that are over are no longer kept.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -390,6 +392,35 @@ def test_a_webhook_that_names_an_erased_user_is_ignored_and_no_forgery(bench: Be
     retain.erase_here(bench.context, row.id, "operator")
     assert receive.receive(bench.context, secret, sent.headers, sent.body) is Verdict.IGNORED
     assert bench.verdicts(row) == [Verdict.IGNORED]
+
+
+def test_a_webhook_about_an_erased_user_that_comes_again_is_a_duplicate(bench: Bench) -> None:
+    row = bench.shared_on_paper()
+    secret, before = bench.callback_secret(row), bench.webhook(row, "REVIEW")
+    receive.receive(bench.context, secret, before.headers, before.body)
+    retain.erase_here(bench.context, row.id, "operator")
+    bench.clock.advance(1)
+    after = bench.webhook(row, "PASS")
+    receive.receive(bench.context, secret, after.headers, after.body)
+    for sent in (before, after):
+        assert receive.receive(bench.context, secret, sent.headers, sent.body) is Verdict.DUPLICATE
+    assert bench.verdicts(row) == [Verdict.APPLIED, Verdict.IGNORED]
+    assert [callback.seen for callback in bench.callbacks(row)] == [2, 2]
+
+
+def test_who_was_erased_cannot_be_found_out_by_trying_names(bench: Bench) -> None:
+    row = bench.shared_on_paper(user_id="osl-user-77")
+    secret = bench.callback_secret(row)
+    sent = bench.webhook(row, "PASS")
+    receive.receive(bench.context, secret, sent.headers, sent.body)
+    guessed = json.dumps(json.loads(sent.body), sort_keys=True, separators=(",", ":")).encode()
+    assert hashlib.sha256(guessed).hexdigest() in stored(bench)
+    retain.erase_here(bench.context, row.id, "operator")
+    assert hashlib.sha256(guessed).hexdigest() not in stored(bench)
+    bench.clock.advance(1)
+    late = bench.webhook(row, "FINAL_REJECT")
+    receive.receive(bench.context, secret, late.headers, late.body)
+    assert {callback.body_sha256 for callback in bench.callbacks(row)} == {""}
 
 
 def test_an_erased_link_is_gone_and_its_user_is_found_by_nothing(bench: Bench) -> None:
