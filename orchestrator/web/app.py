@@ -157,7 +157,9 @@ def _identify() -> None:
     g.request_id = given if _REQUEST_ID.fullmatch(given) else _context().new_id("req")
     g.began_at = _context().now_ms()
     telemetry.begin(request_id=g.request_id)
-    if request.mimetype == "application/x-www-form-urlencoded" and (request.content_length or 0) > _LARGEST_FIELDS:
+    # A document is a PUT: some programs call whatever they send a form unless they are told better.
+    is_form = request.method == "POST" and request.mimetype == "application/x-www-form-urlencoded"
+    if is_form and (request.content_length or 0) > _LARGEST_FIELDS:
         raise RequestEntityTooLarge
 
 

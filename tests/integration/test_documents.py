@@ -81,6 +81,15 @@ def test_a_form_part_called_file_is_as_good_as_a_raw_body(web: Web) -> None:
     assert web.merchant("PUT", url, data=b"no form at all", headers=without).status_code in (400, 422)
 
 
+def test_a_raw_document_may_be_called_a_form(web: Web) -> None:
+    """So does `curl --data-binary` unless it is told better."""
+    row = web.bench.sign_up()
+    url = f"{API}/{row.id}/documents/idFileFront"
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert web.merchant("PUT", url, data=pdf("a scan", 5_000_000), headers=headers).status_code == 200
+    assert is_problem(web.merchant("PUT", url, data=pdf("a scan", 5_000_001), headers=headers), 413)
+
+
 HOSTILE: dict[str, bytes] = {
     "nothing": b"",
     "text": b"just words",
