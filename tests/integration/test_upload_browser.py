@@ -397,6 +397,31 @@ def test_what_is_missing_is_told_before_anything_is_sent(pages: Pages, at: Calla
     visitor.check_accessible()
 
 
+def test_what_is_refused_where_the_focus_already_is_is_told_to_who_hears_the_page(at: Callable[..., Visitor]) -> None:
+    """A screen reader tells of a description only when the focus comes; what changes later has to be live."""
+    visitor = at("front", DESKTOP)
+    visitor.page.focus("#idFileFront")
+    choose(visitor, "idFileFront", b"hello")
+    expect(visitor.page.get_by_role("alert")).to_contain_text("cannot be read as a JPG, PNG or PDF")
+    visitor.page.goto(visitor.page.url.replace("step=front", "step=about"))
+    visitor.page.fill("#phoneNumber", "call me")
+    visitor.page.keyboard.press("Enter")
+    told = visitor.page.locator("#phoneNumber-error")
+    expect(told).to_contain_text("with its country code")
+    expect(told).to_have_attribute("aria-live", "polite")
+
+
+def test_who_types_sees_where_the_focus_went_when_nothing_was_chosen(at: Callable[..., Visitor], pages: Pages) -> None:
+    row = pages.sign_up("u-undecided")
+    visitor = at("start", DESKTOP)
+    visitor.go(f"{pages.link(row.id)}?step=type")
+    visitor.page.locator("button.primary").focus()
+    visitor.page.keyboard.press("Enter")
+    expect(visitor.page.locator("#idType-error")).to_have_text("Choose one to go on.")
+    expect(visitor.page.locator("#idType")).to_be_focused()
+    expect(visitor.page.locator("#idType")).to_have_css("outline-style", "solid")
+
+
 @pytest.mark.parametrize(("dark", "locale"), [(False, "en-GB"), (True, "zh-HK")])
 def test_every_screen_is_accessible_and_fits_a_phone(
     pages: Pages, open_browser: OpenBrowser, dark: bool, locale: str
