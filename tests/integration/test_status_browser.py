@@ -241,6 +241,20 @@ def test_on_a_phone_the_way_back_and_the_time_of_the_page_do_not_overlap(
     assert back["y"] + back["height"] <= stamp["y"]
 
 
+def test_in_colours_of_the_readers_own_charts_keep_their_key_and_the_page_one_is_on_its_mark(
+    open_browser: OpenBrowser, pages: Pages
+) -> None:
+    visitor = signed_in(open_browser, pages, forced_colors="active")
+    visitor.go("/status")
+    colours = "(all) => all.map((one) => getComputedStyle(one).backgroundColor)"
+    keys = visitor.page.eval_on_selector_all("[aria-labelledby=hourly] .key span", colours)
+    assert len(set(keys)) == 3
+    here = visitor.page.get_by_role("link", name="Overview")
+    there = visitor.page.get_by_role("link", name="Onboardings")
+    expect(here).to_have_css("border-bottom-style", "solid")
+    expect(there).to_have_css("border-bottom-style", "none")
+
+
 def test_an_open_page_asks_only_while_it_is_seen_and_gets_nothing_while_nothing_changes(
     open_browser: OpenBrowser, pages: Pages
 ) -> None:

@@ -438,6 +438,14 @@ def test_every_screen_is_accessible_and_fits_a_phone(
             visitor.check_accessible()
 
 
+def test_how_far_one_is_can_be_seen_in_colours_of_the_readers_own(at: Callable[..., Visitor]) -> None:
+    visitor = at("front", PHONE, forced_colors="active")
+    with Image.open(BytesIO(visitor.page.locator(".progress progress").screenshot())) as image:
+        row = [image.convert("RGB").getpixel((x, image.height // 2)) for x in range(image.width)]
+    begun, left = row[image.width // 4], row[image.width - 8]
+    assert begun != left, "what is done does not differ from what is left"
+
+
 @pytest.mark.parametrize("locale", ["en-GB", "zh-TW"])
 def test_every_screen_fits_a_phone_with_text_of_twice_the_size(
     pages: Pages, open_browser: OpenBrowser, locale: str
