@@ -92,7 +92,7 @@ def _next(context: Context, row: Onboarding, at: str) -> str:
 def _keep_details(context: Context, onboarding_id: str) -> Errors:
     """Merge the answers that are not empty into the profile, without those that are refused."""
     asked = {question.name: question for step in form.detail_steps(context) for question in step.asked}
-    given = {name: text for name in PAGE_FIELDS if (text := " ".join(request.form.get(name, "").split()))}
+    given = {name: text for name in PAGE_FIELDS if (text := asked[name].answer(request.form.get(name, "")))}
     errors = {name: words for name, text in given.items() if (words := asked[name].refusal(text))}
     address = client_address()
     defaults = {"deviceId": _device(context)} | ({"ip": address} if address else {})

@@ -5,6 +5,7 @@ Words are in the language of the request: nothing here is kept between requests.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -59,6 +60,16 @@ class Question:
         if self.control in ("select", "cards"):
             return _("Choose one from the list.")
         return _("Use ordinary letters, digits and signs, at most %(longest)d of them.", longest=self.longest)
+
+    def answer(self, typed: str) -> str:
+        """What was typed or pasted, without what nobody sees: marks of direction come along from a list of contacts.
+
+        A telephone number is read in full-width digits too, and with any kind of dash.
+        """
+        text = _without(typed, "Cf")
+        if self.control == "tel":
+            text = _without(unicodedata.normalize("NFKC", text), "Pd", "-")
+        return " ".join(text.split())
 
     def refusal(self, text: str) -> str:
         """What to do about a day that is too early or too late; "" for whatever else is answered."""
@@ -236,6 +247,11 @@ def detail_steps(context: Context) -> tuple[Step, ...]:
         _address(),
         Step("questions", _("A few questions"), _("These belong to the check."), _choices(context)),
     )
+
+
+def _without(text: str, category: str, instead: str = "") -> str:
+    """`text` with every character of a Unicode category replaced."""
+    return "".join(instead if unicodedata.category(letter) == category else letter for letter in text)
 
 
 def _day(moment: int) -> str:

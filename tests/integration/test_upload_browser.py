@@ -347,7 +347,7 @@ def test_another_tab_and_another_device_see_what_is_there(
 
 WRONG = {
     "phoneNumber": ("call me", "2345", "+852 5555 1234", "12"),
-    "firstName": ("Ana", "A\u202eb", "\u00c9lo\u00efse d\u2019Or", "\u9673\u5927\u6587"),
+    "firstName": ("Ana", "A\u202eb", "A\ue000b", "\u00c9lo\u00efse d\u2019Or", "\u9673\u5927\u6587"),
     "street": ("1 Main St.", "a\u0007b"),
     "dob": ("1990-12-31", "2999-01-01"),
     "idExpiry": ("1999-01-01", "2999-12-31"),
@@ -365,6 +365,34 @@ def test_the_browser_says_what_the_server_would_say(pages: Pages, at: Callable[.
             visitor.page.fill(f"#{name}", text)
             visitor.page.locator(f"#{name}").dispatch_event("change")
             assert visitor.page.inner_text(f"#{name}-error") == (told[1] if told else ""), text
+
+
+PASTED = {
+    "phoneNumber": {
+        "\u202a+852 5555 1234\u202c": "+852 5555 1234",
+        "\uff0b\uff18\uff15\uff12 \uff15\uff15\uff15\uff15 1234": "+852 5555 1234",
+        "+852\u00a05555\u20111234": "+852 5555-1234",
+    },
+    "firstName": {
+        "\u200eAna \u200b": "Ana",
+        "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627": "\u0639\u0644\u06cc\u0631\u0636\u0627",
+    },
+}
+
+
+def test_what_nobody_sees_in_a_pasted_answer_is_in_nobodys_way(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    """A list of contacts puts marks of direction around its numbers; full-width digits come from Chinese keyboards."""
+    visitor = at("name")
+    for name, cases in PASTED.items():
+        for pasted, kept in cases.items():
+            visitor.go(f"{pages.link(row.id)}?step={SCREEN_OF[name]}")
+            visitor.page.fill(f"#{name}", pasted)
+            visitor.page.locator(f"#{name}").dispatch_event("change")
+            expect(visitor.page.locator(f"#{name}-error")).to_be_empty()
+            pages.browser().post(f"{pages.link(row.id)}?step={SCREEN_OF[name]}", {name: pasted})
+            assert pages.profile(row.id)[name] == kept
 
 
 def test_a_date_is_judged_only_once_its_year_is_whole(at: Callable[..., Visitor]) -> None:

@@ -16,9 +16,16 @@
     return day.getUTCMonth() === +found[2] - 1 && day.getUTCDate() === +found[3];
   };
 
+  // As the server reads it: without what nobody sees, a telephone number with plain digits and dashes.
+  const answer = (input) => {
+    const text = input.value.replace(/\p{Cf}/gu, "");
+    const read = input.type === "tel" ? text.normalize("NFKC").replace(/\p{Pd}/gu, "-") : text;
+    return read.trim().replace(/\s+/gu, " ");
+  };
+
   // What is wrong with an input, or "".
   const fault = (input) => {
-    const text = input.value.trim().replace(/\s+/gu, " ");
+    const text = answer(input);
     if (input.validity.badInput) return input.dataset.fix;
     if (!text) return input.dataset.needed || "";
     if (unprintable.test(text) || [...text].length > input.maxLength && input.maxLength > 0) return input.dataset.fix;
