@@ -571,6 +571,15 @@ def test_a_later_round_tells_the_reason_and_asks_only_for_that_again(pages: Page
     assert pages.state(row.id) is State.UPLOADING
 
 
+def test_a_reason_is_read_in_the_direction_of_its_script(pages: Pages, open_browser: OpenBrowser) -> None:
+    row = pages.in_state(State.IN_REVIEW, "u-arabic", profile=PROFILE)
+    operate.ask_for_resubmission(pages.context, row.id, "\u0627\u0644\u0635\u0648\u0631\u0629 (2).", "operator:olga")
+    visitor = open_browser(pages.url, PHONE)
+    visitor.go(pages.link(row.id))
+    expect(visitor.page.locator(".quote")).to_have_css("direction", "rtl")
+    expect(visitor.page.locator("h1")).to_have_css("direction", "ltr")
+
+
 def test_the_page_is_the_merchants(pages: Pages, at: Callable[..., Visitor], tmp_path: Path) -> None:
     visitor = at("start")
     expect(visitor.page.get_by_role("img", name="Example Shop")).to_be_visible()
