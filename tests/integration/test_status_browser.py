@@ -230,6 +230,20 @@ def test_a_list_is_printed_with_its_rows_and_without_what_is_pressed(open_browse
     visitor.check_fits()
 
 
+@pytest.mark.parametrize("width", [320, 360])
+def test_on_a_phone_tables_stay_in_their_card_and_colours_with_their_word(
+    open_browser: OpenBrowser, pages: Pages, width: int
+) -> None:
+    visitor = signed_in(open_browser, pages, {"viewport": {"width": width, "height": 740}})
+    visitor.go("/status")
+    visitor.page.evaluate("document.querySelectorAll('.flow > details').forEach((part) => { part.open = true })")
+    wide = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth).length"
+    assert visitor.page.eval_on_selector_all("main, main .card", wide) == 0
+    for word in visitor.page.locator(".key > *").all():
+        assert word.evaluate("(one) => one.getClientRects().length") == 1
+        expect(word).to_contain_text(" ")
+
+
 def test_on_a_phone_the_way_back_and_the_time_of_the_page_do_not_overlap(
     open_browser: OpenBrowser, pages: Pages
 ) -> None:
@@ -247,7 +261,7 @@ def test_in_colours_of_the_readers_own_charts_keep_their_key_and_the_page_one_is
     visitor = signed_in(open_browser, pages, forced_colors="active")
     visitor.go("/status")
     colours = "(all) => all.map((one) => getComputedStyle(one).backgroundColor)"
-    keys = visitor.page.eval_on_selector_all("[aria-labelledby=hourly] .key span", colours)
+    keys = visitor.page.eval_on_selector_all("[aria-labelledby=hourly] .key i", colours)
     assert len(set(keys)) == 3
     here = visitor.page.get_by_role("link", name="Overview")
     there = visitor.page.get_by_role("link", name="Onboardings")
