@@ -345,6 +345,17 @@ def test_another_tab_and_another_device_see_what_is_there(
     expect(other.page.locator("#received")).to_contain_text("You need not send it again")
 
 
+def test_who_comes_back_while_the_service_is_away_keeps_the_page(at: Callable[..., Visitor]) -> None:
+    """As from taking a photo: a proxy answers for the service, and a reload would show that in place of the page."""
+    visitor = at("selfie", PHONE)
+    visitor.page.evaluate("window.opened = true")
+    visitor.page.route("**/progress", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    with visitor.page.expect_response("**/progress"):
+        visitor.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    visitor.page.wait_for_timeout(500)
+    assert visitor.page.evaluate("window.opened")
+
+
 WRONG = {
     "phoneNumber": ("call me", "2345", "+852 5555 1234", "12"),
     "firstName": ("Ana", "A\u202eb", "A\ue000b", "\u00c9lo\u00efse d\u2019Or", "\u9673\u5927\u6587"),

@@ -167,11 +167,12 @@
     if (document.hidden || busy) return;
     try {
       const answer = await fetch(`${location.pathname}/progress`, { headers: { Accept: "application/json" } });
+      const gone = answer.status === 404 || answer.status === 410;
       const now = answer.ok ? await answer.json() : null;
       if (busy) return;
-      if (!now || now.shows !== words.shows || (now.documents[kind] || "") !== received) location.reload();
+      if (gone || now && (now.shows !== words.shows || (now.documents[kind] || "") !== received)) location.reload();
     } catch {
-      // Without a connection the page stays as it is.
+      // Without a connection the page stays as it is, and so while the service is away.
     }
   });
 }
