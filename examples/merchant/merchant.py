@@ -1,7 +1,7 @@
 """A merchant's backend: signs users up for verification and follows what becomes of them.
 
-Everything that a real one needs is here: the signed hook, sent again under the same id when it failed; the
-notifications, verified, taken once, and the newest one believed.
+Everything that a real one needs is here: the signed hook, sent again under the same id when it failed and under a
+new one when what it began is over; the notifications, verified, taken once, and the newest one believed.
 """
 
 import json
@@ -25,7 +25,7 @@ app = Flask(__name__)
 
 TABLES = """
 create table if not exists users (
-    id integer primary key, email text not null unique, upload_url text,
+    id integer primary key, email text not null unique, attempt integer not null default 1, upload_url text,
     state text not null default 'new', reason text, told_at text not null default ''
 );
 create table if not exists seen (webhook_id text primary key);
@@ -77,13 +77,26 @@ def sign_up() -> Any:
         db.execute("insert or ignore into users (email) values (?)", [email])
         row = db.execute("select * from users where email = ?", [email]).fetchone()
     try:
-        onboarding = send_hook(row["id"], email)
+        onboarding = send_hook(row["id"], row["attempt"], email)
+        if is_over(onboarding, row["id"]):
+            attempt = row["attempt"] + 1
+            with database() as db:
+                db.execute("update users set attempt = ? where id = ?", [attempt, row["id"]])
+            onboarding = send_hook(row["id"], attempt, email)
+    except requests.HTTPError as error:
+        if error.response.status_code == 422:
+            return {"error": "the verification does not take this", "errors": error.response.json().get("errors")}, 422
+        return {"error": "the verification refuses our signature or fails; please try again"}, 503
     except requests.RequestException:
         return {"error": "the verification cannot be reached; please try again"}, 503
     with database() as db:
-        # A notification may have come in between: what it said is newer.
+        # A notification about it may have come in between: what it said is newer.
+        begun = onboarding["createdAt"]
         db.execute("update users set upload_url = ? where id = ?", [onboarding["uploadUrl"], row["id"]])
-        db.execute("update users set state = ? where id = ? and told_at = ''", [onboarding["state"], row["id"]])
+        db.execute(
+            "update users set state = ?, reason = null, told_at = ? where id = ? and told_at < ?",
+            [onboarding["state"], begun, row["id"], begun],
+        )
         row = db.execute("select * from users where id = ?", [row["id"]]).fetchone()
     if "text/html" in request.headers.get("Accept", ""):
         return redirect(row["upload_url"], 303)
@@ -115,9 +128,18 @@ def told() -> Response:
     return Response(status=204)
 
 
-def send_hook(number: int, email: str) -> dict[str, Any]:
-    """Tell the orchestrator of a signup. The id is the user's, so that sending it twice begins nothing twice."""
-    now, webhook_id = datetime.now(UTC), f"signup-{number}"
+def is_over(onboarding: dict[str, Any], number: int) -> bool:
+    """Whether it was given up, ran out of time or was erased: then the user may begin anew."""
+    return onboarding["state"] in ("cancelled", "expired") or onboarding["merchantUserId"] != f"u-{number}"
+
+
+def send_hook(number: int, attempt: int, email: str) -> dict[str, Any]:
+    """Tell the orchestrator of a signup.
+
+    The id is made from the user, so that sending it twice begins nothing twice, and from the attempt: the same id
+    gives for ever what it first gave, also when that is over.
+    """
+    now, webhook_id = datetime.now(UTC), f"signup-{number}-{attempt}"
     body = json.dumps(
         {
             "type": "user.signup",

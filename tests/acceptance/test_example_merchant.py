@@ -61,6 +61,36 @@ def test_a_user_of_the_example_is_signed_up_verified_and_known_to_be_approved(
     assert "u-1: approved" in http("GET", f"{merchant.url}/").text
 
 
+def test_who_gave_up_begins_anew_at_the_example_and_a_refusal_is_told(
+    merchant: ExampleMerchant, install: Install
+) -> None:
+    settings = {
+        "ORCHESTRATOR_SIGNUP_SECRETS": merchant.signup_secret,
+        "ORCHESTRATOR_NOTIFY_SECRET": merchant.notify_secret,
+        "ORCHESTRATOR_NOTIFY_URL": f"{merchant.url}/kyc",
+    }
+    site = install(settings=settings)
+    merchant.start(site.url)
+
+    begun = merchant.sign_up("pass@example.com")
+    (row,) = site.call("GET", "onboardings?q=u-1").json()["items"]
+    site.call("POST", f"onboardings/{row['id']}/cancel")
+
+    def cancelled() -> bool:
+        assert merchant.user(1)["state"] == "cancelled", merchant.user(1)
+        return True
+
+    until(cancelled)
+    anew = merchant.sign_up("pass@example.com")
+    assert anew["state"] == "collecting"
+    assert anew["uploadUrl"] != begun["uploadUrl"]
+    assert merchant.sign_up("pass@example.com") == anew, "sent again, it begins nothing again"
+    states = [item["state"] for item in site.call("GET", "onboardings?q=u-1").json()["items"]]
+    assert states == ["collecting", "cancelled"]
+
+    assert "email" in merchant.sign_up("nobody", expect=422)["errors"]
+
+
 def tell(
     merchant: ExampleMerchant, webhook_id: str, kind: str, second: int, secret: str | None = None, **headers: str
 ) -> requests.Response:
