@@ -5,7 +5,7 @@ The service checks what it gets by itself (`onboarding.profile`); a profile's sc
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields, validate
+from marshmallow import EXCLUDE, Schema, fields, validate
 
 from orchestrator.machine import State
 from orchestrator.onboarding.operate import LONGEST_REASON, LONGEST_USER_KEY
@@ -24,7 +24,14 @@ NOTIFICATIONS = {
 """What the merchant is told of, and when."""
 
 
-class ResubmissionSchema(Schema):
+class LenientSchema(Schema):
+    """Members that are not known are not looked at."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class ResubmissionSchema(LenientSchema):
     """Why the user has to submit again."""
 
     reason = fields.String(
@@ -34,7 +41,7 @@ class ResubmissionSchema(Schema):
     )
 
 
-class AuthorizationCancelSchema(Schema):
+class AuthorizationCancelSchema(LenientSchema):
     """Which of BTSE Pay's user keys is to be cancelled, for good."""
 
     userKey = fields.String(
@@ -56,7 +63,7 @@ class OnboardingQuerySchema(Schema):
     limit = fields.Integer(validate=validate.Range(1, 200), metadata={"default": 50, "description": "How many."})
 
 
-class CallbackDataSchema(Schema):
+class CallbackDataSchema(LenientSchema):
     """What OSL Pay says of a user."""
 
     userId = fields.String(required=True, validate=validate.Length(1, 128), metadata={"pattern": PRINTABLE})
@@ -66,6 +73,7 @@ class CallbackDataSchema(Schema):
         metadata={"pattern": PRINTABLE, "examples": ["PROCESS", "REVIEW", "PASS", "REJECT", "FINAL_REJECT"]},
     )
     merchantUserId = fields.String(allow_none=True)
+    merchantCode = fields.String()
     kycShareFailedReason = fields.String()
 
 

@@ -104,7 +104,13 @@ EXAMPLES: Mapping[str, Any] = {
     "Deliveries": {"items": [_DELIVERY]},
     "OslWebhook": {
         "type": "kyc_status_change",
-        "data": {"userId": "9001", "merchantUserId": "u-1", "kycStatus": "PASS", "kycShareFailedReason": ""},
+        "data": {
+            "merchantUserId": "u-1",
+            "userId": "9001",
+            "merchantCode": "m-1",
+            "kycStatus": "PASS",
+            "kycShareFailedReason": "",
+        },
     },
     "Received": {"code": "00000", "msg": "success"},
     "Health": {"status": "ok"},

@@ -96,6 +96,11 @@ _SECURITY: Mapping[str, Mapping[str, str]] = {
     "oslTimestamp": {"name": "timestamp", "description": "OSL Pay: 13 digits, milliseconds."},
     "oslSignature": {"name": "signature", "description": "OSL Pay: RSA over appId and timestamp, base64."},
 }
+_TIMESTAMP = {
+    "type": "string",
+    "format": "date-time",
+    "description": "When it happened. Not looked at: `webhook-timestamp` counts.",
+}
 _INTRODUCTION = (
     "JSON is camelCase in UTF-8, times are ISO 8601 in UTC with milliseconds. Errors are RFC 9457 problems. Requests "
     "need a `Content-Length`. Whatever is texts has printable characters only."
@@ -156,7 +161,7 @@ def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
             "email",
             says="A user to be onboarded; the rest of the profile may come later.",
         ),
-        "SignupEvent": _event("user.signup", "Signup"),
+        "SignupEvent": _event("user.signup", "Signup", timestamp=_TIMESTAMP),
         "OslWebhook": _event("kyc_status_change", "CallbackData"),
         "BtseAuthorization": {"type": "object", "description": "As BTSE Pay gave it."},
         "Metrics": {"type": "string", "description": "Lines of figures."},
@@ -193,10 +198,10 @@ def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _event(kind: str, data: str) -> dict[str, Any]:
-    """An event of the one type that concerns us, or of any other, which changes nothing."""
+def _event(kind: str, data: str, **more: Mapping[str, Any]) -> dict[str, Any]:
+    """An event of the one type that concerns us, or of any other, which changes nothing. `more`: optional members."""
     word = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": PRINTABLE}
-    members = {"type": word, "data": {"type": "object", "description": f"`{data}` if the type is `{kind}`."}}
+    members = {"type": word, **more, "data": {"type": "object", "description": f"`{data}` if the type is `{kind}`."}}
     ours = {"properties": {"type": {"const": kind}, "data": _ref(data)}}
     other = {"properties": {"type": {"not": {"const": kind}}}}
     says = f"`{kind}`; another type changes nothing."

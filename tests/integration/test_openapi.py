@@ -288,6 +288,22 @@ def test_the_shapes_leave_nothing_open(spec: dict[str, Any], web: Web) -> None:
         assert faults(spec, onboarding, {key: value for key, value in shown.items() if key != name})
 
 
+def test_what_is_taken_with_members_that_are_not_looked_at_fits_too(spec: dict[str, Any], web: Web) -> None:
+    row = web.bench.shared_on_paper()
+    sent = web.bench.webhook(row, "REVIEW")
+    hook = json.loads(sent.body) | {"more": 1}
+    hook["data"] |= {"merchantCode": "m-1", "more": 1}
+    assert faults(spec, {"$ref": "#/components/schemas/OslWebhook"}, hook) == []
+    asked = {"reason": "The photo is too dark.", "more": 1}
+    assert faults(spec, {"$ref": "#/components/schemas/Resubmission"}, asked) == []
+    assert web.operator("POST", f"/api/v1/onboardings/{row.id}/resubmission", json=asked).status_code == 202
+
+
+def test_every_member_of_the_signup_event_is_described(spec: dict[str, Any]) -> None:
+    example = spec["paths"]["/hooks/signup"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert set(example) == set(spec["components"]["schemas"]["SignupEvent"]["properties"])
+
+
 # Notifications -----------------------------------------------------------------------------------------------------
 
 
