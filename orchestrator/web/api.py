@@ -216,10 +216,15 @@ def _is_operator() -> bool:
 
 
 def _check_query() -> None:
-    """Raises InvalidInput for a misspelt filter, which would otherwise list everybody."""
-    unknown = set(request.args) - set(OnboardingQuerySchema._declared_fields)
-    if unknown:
-        raise InvalidInput("the query is not valid", {name[:64]: ["is not a parameter"] for name in unknown})
+    """Raises InvalidInput for a misspelt filter, which would otherwise list everybody, and for one given twice."""
+    faults = {}
+    for name, values in request.args.lists():
+        if name not in OnboardingQuerySchema._declared_fields:
+            faults[name[:64]] = ["is not a parameter"]
+        elif len(values) > 1:
+            faults[name] = ["may be given once"]
+    if faults:
+        raise InvalidInput("the query is not valid", faults)
 
 
 def _limit() -> int:

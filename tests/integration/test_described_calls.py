@@ -207,6 +207,13 @@ def test_a_misspelt_filter_does_not_list_everybody(web: Web, query: str) -> None
     assert list(answer.json()["errors"].values()) == [["is not a parameter"]]
 
 
+@pytest.mark.parametrize("name", ["state", "q", "limit", "cursor"])
+def test_of_a_filter_given_twice_none_is_left_out_without_a_word(web: Web, name: str) -> None:
+    values = {"state": ("approved", "rejected"), "limit": ("1", "2")}.get(name, ("", "u-1"))
+    answer = web.merchant("GET", "/api/v1/onboardings", params=[(name, value) for value in values])
+    assert (answer.status_code, answer.json()["errors"]) == (422, {name: ["may be given once"]})
+
+
 def test_a_text_with_nul_is_one_that_is_not_there() -> None:
     """PostgreSQL would refuse the statement."""
     assert _storable({"id": "onb_\0", "limit": 5, "sealed": b"\0"}) == {
