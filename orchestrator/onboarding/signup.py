@@ -37,6 +37,10 @@ def verify_hook(context: Context, headers: Mapping[str, str], body: bytes) -> st
     webhook_id = headers.get("webhook-id", "")
     if not 0 < len(webhook_id) <= LONGEST_WEBHOOK_ID or not webhook_id.isprintable():
         raise Unauthenticated(f"webhook-id must be there and have at most {LONGEST_WEBHOOK_ID} characters")
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        raise Unauthenticated("the body is not in UTF-8, so its signature cannot be verified") from None
     for secret in context.rules.signup_secrets:
         try:
             Webhook(secret).verify(body, dict(headers), json_parse=False)

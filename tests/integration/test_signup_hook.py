@@ -211,6 +211,14 @@ GARBLED: dict[str, Callable[[dict[str, str]], dict[str, str | bytes]]] = {
 }
 
 
+def test_a_body_in_another_encoding_is_told_so_and_not_that_its_signature_is_wrong(web: Web) -> None:
+    body = event(new_user())
+    latin = body.replace(b"Anastasia", "José".encode("latin-1"))
+    answer = web.anyone("POST", HOOK, headers=headers_of(body), data=latin)
+    assert is_problem(answer, 401)
+    assert "not in UTF-8" in answer.json()["detail"]
+
+
 def test_a_garbled_header_is_401_and_nothing_begins(web: Web) -> None:
     body = event(new_user())
     for what, garble in GARBLED.items():
