@@ -167,7 +167,12 @@ def _add_shapes(spec: APISpec, rules: ProfileRules) -> None:
         "Metrics": {"type": "string", "description": "Lines of figures."},
         "OpenApi": {"type": "object", "required": ["openapi", "info", "paths"], "description": "This document."},
         "File": {"type": "string", "format": "binary", "description": "A jpg, png or pdf."},
-        "FileForm": _object({"file": _ref("File")}, "file", says="The file as a part of a form."),
+        "FileForm": {
+            "type": "object",
+            "description": "The file as a part of a form; other parts are not looked at.",
+            "properties": {"file": _ref("File")},
+            "required": ["file"],
+        },
     }
     for name, component in own.items():
         spec.components.schema(name, component)

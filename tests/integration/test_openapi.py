@@ -24,7 +24,7 @@ from orchestrator.web.app import create_app
 from orchestrator.web.openapi import ANYWHERE, ERRORS, described_views, path_of
 from orchestrator.web.reference import shape_limits, shape_name
 from tests.sandbox_process import SandboxProcess
-from tests.service import DAY, NOTIFY_SECRET, Bench, Web, web_of
+from tests.service import DAY, NOTIFY_SECRET, Bench, Web, pdf, web_of
 
 HTTP, API = ((Path(__file__).parents[2] / "docs" / name).read_text("utf-8") for name in ("http.md", "api.md"))
 NOTIFIED = {"ORCHESTRATOR_NOTIFY_URL": "http://127.0.0.1:9/", "ORCHESTRATOR_NOTIFY_SECRET": NOTIFY_SECRET}
@@ -275,6 +275,12 @@ def test_an_onboarding_after_an_error_has_the_shape_that_is_described(spec: dict
 
     assert shown["lastError"]["provider"] == "btse"
     check(spec, "Onboarding", shown)
+
+
+def test_a_form_with_more_than_its_file_is_taken_as_described(spec: dict[str, Any], web: Web) -> None:
+    path = f"/api/v1/onboardings/{web.bench.sign_up().id}/documents/selfie"
+    assert web.merchant("PUT", path, data={"more": "1"}, files={"file": pdf()}).status_code == 200
+    assert faults(spec, {"$ref": "#/components/schemas/FileForm"}, {"file": "…", "more": "1"}) == []
 
 
 def test_the_shapes_leave_nothing_open(spec: dict[str, Any], web: Web) -> None:
