@@ -60,9 +60,11 @@ class Merchant:
         `delivery_id`: a new `dlv_…` id; it is also the `webhook-id` of all tries. Who it is about is said as the
         merchant knows it: an erasure replaces the merchantUserId in `row`.
         """
+        # Receivers follow the newest, and whoever moved the row last may have a faster clock.
+        happened_at = max(now, before.updated_at)
         body = {
             "type": notice,
-            "timestamp": iso(now),
+            "timestamp": iso(happened_at),
             "data": {
                 "id": row.id,
                 "merchantUserId": before.merchant_user_id,

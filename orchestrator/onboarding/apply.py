@@ -144,7 +144,7 @@ def _change(
             reason = _reason(context, moved)
             told.append(context.merchant.delivery(context.new_id("dlv"), notice, moved, row, now, reason))
         row = moved
-    row = _scheduled(changed(row, updated_at=now if transitions else row.updated_at))
+    row = _scheduled(changed(row, updated_at=max(now, row.updated_at) if transitions else row.updated_at))
     return Change(
         before,
         row,

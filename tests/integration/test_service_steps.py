@@ -1282,3 +1282,20 @@ def test_what_the_merchant_is_told_is_stored_with_the_transition(tmp_path: Any, 
     assert [delivery.status for delivery in told] == [DeliveryStatus.PENDING] * 2
     assert [delivery.due_at is not None for delivery in told] == [True, False], "one at a time, in order"
     bench.close()
+
+
+def test_what_is_told_next_has_no_older_a_time_when_its_process_has_a_slower_clock(tmp_path: Any) -> None:
+    """Receivers follow the newest `timestamp`: the cancellation would be an old one."""
+    url = "http://127.0.0.1:9/told"
+    bench = Bench(tmp_path, ORCHESTRATOR_NOTIFY_URL=url, ORCHESTRATOR_NOTIFY_SECRET=NOTIFY_SECRET)
+    row = bench.submitted()
+    bench.clock.advance(-5 * SECOND)
+    operate.cancel(bench.context, row.id, "merchant:shop")
+    times = [
+        json.loads(bench.context.sealer.open(delivery.body_sealed, "deliveries", delivery.id, "body"))["timestamp"]
+        for delivery in bench.context.store.deliveries(row.id)
+    ]
+    assert len(times) == 2
+    assert times == sorted(times)
+    assert bench.row(row).updated_at == row.updated_at, "what is told after this has no older a time either"
+    bench.close()
