@@ -25,6 +25,7 @@ class Lane(StrEnum):
 
 OSL_LANES = (Lane.CONFIRM, Lane.SHARE, Lane.POLL)
 """The lanes that cost a request of OSL Pay's budget, most urgent first."""
+PROVIDER_LANES = {"osl": OSL_LANES, "btse": (Lane.UPLOAD,)}
 
 
 class ShareOutcome(StrEnum):

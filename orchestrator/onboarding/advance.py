@@ -115,8 +115,8 @@ def _delivered_until(context: Context, now: int) -> int:
 
 def beat(context: Context, worker_id: str) -> None:
     """Say that a worker is alive."""
-    now = context.now_ms()
-    context.schedule.beat(worker_id, now, now - 10 * context.timings.worker_silent)
+    now, timings = context.now_ms(), context.timings
+    context.schedule.beat(worker_id, now, now - 10 * timings.worker_silent, timings.probe)
 
 
 def stop(context: Context, worker_id: str) -> None:

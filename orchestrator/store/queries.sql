@@ -318,6 +318,10 @@ returning id;
 -- No slot is taken for so long: a clock was set back meanwhile.
 update slots set free_at = :now where free_at > :furthest;
 
+-- name: mend_probes
+-- No unhealthy provider is left alone for so long: a clock was set back meanwhile. Which ones were.
+update providers set next_probe_at = :now where next_probe_at > :furthest returning name;
+
 -- name: free_slot
 -- The answer was read: the slot is free one second later.
 update slots set free_at = :free_at where id = :id and holder = :holder;

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from orchestrator.health import ProviderHealth
-from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
+from orchestrator.records import OSL_LANES, PROVIDER_LANES, Delivery, DeliveryStatus, Lane, Onboarding
 from orchestrator.store import rows
 from orchestrator.store.driver import Driver, Row, Session, first, tally
 
@@ -174,13 +174,19 @@ class ScheduleStore:
         """What is known of a provider."""
         return self._driver.read(lambda session: _health(session, name))
 
-    def beat(self, worker_id: str, now: int, forget_before: int) -> None:
-        """A worker is alive; those silent since `forget_before` are forgotten, and so are slots beyond all bounds."""
+    def beat(self, worker_id: str, now: int, forget_before: int, probe_ms: int) -> None:
+        """A worker is alive; those silent since `forget_before` are forgotten, and so are slots beyond all bounds.
+
+        So are tries of an unhealthy provider that are more than two `probe_ms` away: what waits for it is due now.
+        """
 
         def work(session: Session) -> None:
             session.run("beat", id=worker_id, now=now)
             session.run("forget_workers", before=forget_before)
             here = session.now(now)
+            for row in session.rows("mend_probes", now=here, furthest=here + 2 * probe_ms):
+                for lane in PROVIDER_LANES[row["name"]]:
+                    session.run("wake_unauthorized", lane=lane, now=here)
             session.run("mend_slots", now=here, furthest=here + LONGEST_SLOT)
 
         self._driver.write(work)

@@ -10,13 +10,12 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.health import Outcome, ProviderHealth, after
 from orchestrator.machine import State
 from orchestrator.records import (
-    OSL_LANES,
+    PROVIDER_LANES,
     Callback,
     CallbackToken,
     Delivery,
     DeliveryStatus,
     Document,
-    Lane,
     Onboarding,
     Transition,
     Verdict,
@@ -29,7 +28,6 @@ ORPHANS_KEPT = 1_000
 _CHUNK = 500
 BODIES = {"callbacks": "id", "deliveries": "id", "callback_tokens": "hash"}
 """Tables with a sealed body, and their keys."""
-PROVIDER_LANES = {"osl": OSL_LANES, "btse": (Lane.UPLOAD,)}
 
 
 class Store:

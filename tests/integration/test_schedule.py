@@ -434,6 +434,24 @@ def test_a_probe_for_which_there_is_no_slot_is_made_once_there_is_one(rows: Rows
     assert lanes(rows.claim()) == {Lane.SHARE: 1}
 
 
+@pytest.mark.sqlite
+@pytest.mark.parametrize(("lane", "provider"), [(Lane.UPLOAD, "btse"), (Lane.SHARE, "osl")])
+def test_after_a_clock_was_set_back_an_unhealthy_provider_is_tried_at_once(
+    rows: Rows, lane: Lane, provider: str
+) -> None:
+    """A wrong clock makes a provider refuse everybody; once it is right again, nobody waits for what it said."""
+    clock = rows.bench.clock
+    clock.advance(DAY)
+    due = _unhealthy(rows, lane, provider)
+    advance.beat(rows.bench.context, "wrk_1")
+    assert rows.claim() == [], "that it is tried once a minute is no fault of the clock"
+    clock.advance(-DAY)
+    advance.beat(rows.bench.context, "wrk_1")
+    [probe] = rows.claim()
+    rows.answered([probe], provider, None)
+    assert {claim.onboarding.id for claim in rows.claim()} == {row.id for row in due} - {probe.onboarding.id}
+
+
 def test_a_transient_failure_of_a_probe_neither_heals_nor_hurts(rows: Rows) -> None:
     _unhealthy(rows, Lane.UPLOAD, "btse")
     rows.bench.clock.advance(MINUTE)

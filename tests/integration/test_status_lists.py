@@ -347,7 +347,7 @@ def test_counts_by_the_hour_are_forgotten_after_a_week_and_those_by_the_day_stay
 @pytest.mark.parametrize("path", ["/status", LIST, "one"])
 def test_a_page_is_304_until_something_changes_whatever_the_time(pages: Pages, path: str) -> None:
     row = pages.in_state(State.APPROVED, "u-1")
-    pages.context.schedule.beat("worker", pages.clock.now, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0, 60_000)
     path = f"{LIST}/{row.id}" if path == "one" else path
     browser = pages.browser(pages.viewer)
     pages.clock.now += 400
