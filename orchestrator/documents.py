@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import DocumentGone, StoreUnavailable
 from orchestrator.records import Document
 from orchestrator.seal import Sealer
 
@@ -90,7 +90,7 @@ class Documents:
     def _sealed(self, document: Document) -> bytes:
         sealed = self.shelf.read(document.location)
         if sealed is None:
-            raise StoreUnavailable(f"the file {document.location} is gone: restore it from a backup")
+            raise DocumentGone(f"the file {document.location} is gone: restore it from a backup")
         return sealed
 
 

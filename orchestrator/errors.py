@@ -95,6 +95,10 @@ class StoreUnavailable(OrchestratorError):
     """The database or document store could not take or give data; nothing was acknowledged."""
 
 
+class DocumentGone(StoreUnavailable):
+    """The store of documents works, and the file that a row names is not there."""
+
+
 class SealBroken(OrchestratorError):
     """Sealed bytes could not be opened: a key id that is not configured, or bytes that were changed."""
 

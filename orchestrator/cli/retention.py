@@ -59,3 +59,6 @@ def reseal(as_json: bool) -> None:
         click.echo(json.dumps(asdict(done)))
     else:
         click.echo(f"sealed anew: {done.onboardings} onboardings, {done.documents} documents, {done.bodies} bodies")
+    for problem in done.gone:
+        click.echo(f"not sealed anew: {problem}, or erase the user; then run this again", err=True)
+    sys.exit(1 if done.gone else 0)

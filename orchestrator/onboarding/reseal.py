@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestrator.errors import Conflict, NotFound, StoreUnavailable
+from orchestrator.errors import Conflict, DocumentGone, NotFound, StoreUnavailable
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Document, Onboarding
@@ -17,25 +17,32 @@ _FIELDS = {f"{name}_sealed": name for name in ("profile", "link", "reason", "las
 
 @dataclass(frozen=True)
 class Resealed:
-    """How many rows and files were sealed anew with the first key."""
+    """How many rows and files were sealed anew with the first key. `gone`: what is missing of those that were not."""
 
     onboardings: int
     documents: int
     bodies: int
+    gone: tuple[str, ...] = ()
 
 
 def reseal(context: Context, progress: Callable[[str], None]) -> Resealed:
     """Seal everything with the first key and rewrite the hashes of emails; may be stopped and run again.
 
+    An onboarding of which a file is gone keeps its key: the file may come back from a backup, and needs it then.
     `progress(id)` is called for every onboarding. Raises SealBroken when a key is missing, StoreUnavailable.
     """
     rows = documents = 0
+    gone: list[str] = []
     for onboarding_id, _, _, _ in context.store.heads():
         # The row last: as long as the old key is found in one, `doctor` asks for it, and files are not counted there.
-        documents += sum(_reseal_document(context, item) for item in context.store.documents(onboarding_id))
-        rows += _reseal_row(context, onboarding_id)
+        try:
+            for item in context.store.documents(onboarding_id):
+                documents += _reseal_document(context, item)
+            rows += _reseal_row(context, onboarding_id)
+        except DocumentGone as error:
+            gone.append(str(error))
         progress(onboarding_id)
-    return Resealed(rows, documents, _reseal_bodies(context))
+    return Resealed(rows, documents, _reseal_bodies(context), tuple(gone))
 
 
 def _reseal_row(context: Context, onboarding_id: str) -> bool:

@@ -218,6 +218,21 @@ def test_profiles_edited_since_do_not_hide_what_is_left_under_the_old_key(
         bench.close()
 
 
+def test_a_file_that_is_gone_keeps_its_user_under_the_old_key_and_nobody_else(bench: Bench) -> None:
+    first, second = bench.collected(), bench.collected()
+    lost = bench.context.documents.of(first.id)[0]
+    content = bench.context.documents.shelf.read(lost) or b""
+    bench.context.documents.shelf.remove(lost)
+    done = orchestrator({**bench.environ(), **BOTH}, bench.folder, "reseal", expect=1)
+    assert f"not sealed anew: the file {lost} is gone: restore it from a backup" in done.stderr
+    kept = left_under(bench, ENCRYPTION_KEY)
+    assert kept.count("onboardings.profile_sealed") == 1
+    assert not [value for value in kept if second.id in value]
+    bench.context.documents.shelf.write(lost, content)
+    assert orchestrator({**bench.environ(), **BOTH}, bench.folder, "reseal").stderr.count("not sealed") == 0
+    assert left_under(bench, ENCRYPTION_KEY) == []
+
+
 def test_a_document_replaced_during_a_reseal_keeps_its_new_content(bench: Bench) -> None:
     rows = [bench.collected() for _ in range(4)]
     both = with_settings(bench, **BOTH)
