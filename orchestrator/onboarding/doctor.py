@@ -95,7 +95,18 @@ def _stored(context: Context) -> Iterator[Finding]:
 
     yield _checked("schema", migrated)
     yield _checked("database", writable)
+
+    def there() -> str:
+        shelf, store = context.documents.shelf, context.store
+        gone = set(store.document_locations()) - {location for location, _ in shelf.locations()}
+        # What was replaced or deleted meanwhile is no fault.
+        gone.intersection_update(store.document_locations())
+        if gone:
+            raise OrchestratorError(f"{len(gone)} are gone, the first is {min(gone)}: put them back from a backup")
+        return "are all there"
+
     yield _checked("documents", documents)
+    yield _checked("documents' files", there)
 
 
 def _sealed(context: Context) -> Iterator[Finding]:

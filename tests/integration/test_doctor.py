@@ -201,6 +201,17 @@ def test_a_folder_that_cannot_be_made_is_an_error(bench: Bench) -> None:
     assert findings(bench)["documents"].level is Level.ERROR
 
 
+def test_a_document_that_is_gone_is_an_error_that_names_it(bench: Bench) -> None:
+    row = bench.collected()
+    assert findings(bench)["documents' files"].level is Level.OK
+    lost = bench.context.documents.of(row.id)[0]
+    bench.context.documents.shelf.remove(lost)
+    found = findings(bench)["documents' files"]
+    assert found == Finding(
+        "documents' files", Level.ERROR, f"1 are gone, the first is {lost}: put them back from a backup"
+    )
+
+
 def test_a_database_that_cannot_be_written_is_an_error(bench: Bench) -> None:
     in_the_way = bench.folder / "a-folder.db"
     in_the_way.mkdir()
