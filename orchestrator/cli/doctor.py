@@ -45,9 +45,7 @@ def _findings() -> Iterator[Finding]:
         seconds = min(_LONGEST_CALL, config.provider_deadline_seconds)
         service = bootstrap.build(replace(config, provider_deadline_seconds=seconds))
     except ConfigurationError as error:
-        for fault in error.faults:
-            make = f"; make one: {fault.command}" if fault.command else ""
-            yield Finding(fault.name, Level.ERROR, f"{fault.problem}; example: {fault.example}{make}")
+        yield from _faults(error)
         return
     yield Finding("settings", Level.OK, "are all there and well formed")
     if config.osl_private_key.public_key() == config.osl_webhook_public_key:
@@ -55,16 +53,27 @@ def _findings() -> Iterator[Finding]:
         yield Finding("OSL_WEBHOOK_PUBLIC_KEY", Level.ERROR, text)
     urls = {name: getattr(config, field) for name, field in _URLS.items() if getattr(config, field)}
     try:
-        if not config.database_url.startswith("sqlite:"):
-            yield from _connection(service)
+        yield from _connection(service)
         yield from examine(service.context, service.outgoing, bootstrap.btse_variants(service), urls)
+    except ConfigurationError as error:
+        yield from _faults(error)
     finally:
         service.close()
 
 
+def _faults(error: ConfigurationError) -> Iterator[Finding]:
+    for fault in error.faults:
+        make = f"; make one: {fault.command}" if fault.command else ""
+        yield Finding(fault.name, Level.ERROR, f"{fault.problem}; example: {fault.example}{make}")
+
+
 def _connection(service: Service) -> Iterator[Finding]:
-    """Why a server lets nobody in, which whoever waits for a connection to be there is not told."""
+    """Why a server lets nobody in, which whoever waits for a connection to be there is not told.
+
+    Raises ConfigurationError when the contents of the database have moved: nothing here is in use any more.
+    """
     try:
         service.driver.open()
     except StoreUnavailable as error:
-        yield Finding("connection", Level.ERROR, str(error))
+        if not service.config.database_url.startswith("sqlite:"):
+            yield Finding("connection", Level.ERROR, str(error))

@@ -222,6 +222,16 @@ def test_a_database_that_cannot_be_written_is_an_error(bench: Bench) -> None:
     assert {"documents", "BTSE Pay", "OSL Pay"} <= set(found)
 
 
+def test_a_database_that_has_moved_is_said_once_as_a_finding(bench: Bench) -> None:
+    bench.close()
+    with bench.open().driver.alone() as whole:
+        whole.move_away("postgresql://host/database", bench.clock())
+    done = orchestrator(bench.environ(), bench.folder, "doctor", "--json", expect=1)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [finding["check"] for finding in found if finding["level"] == "error"] == ["ORCHESTRATOR_DATABASE_URL"]
+    assert "its contents moved to postgresql://host/database" in found[-1]["text"]
+
+
 def test_webhooks_that_are_never_signed_by_the_key_that_is_set_are_a_warning(web: Web) -> None:
     bench = web.bench
     assert findings(bench)["webhooks"].level is Level.OK
