@@ -44,6 +44,9 @@ def restore(file: Path | None, in_place: bool) -> None:
     done = _settled_in_place() if file is None else _restored(file)
     click.echo(f"{done.asked} open onboardings are asked about at OSL Pay before anything is sent again")
     click.echo(f"{done.erased} erasures were repeated")
+    if done.tokens:
+        listed = "`orchestrator token list` names them"
+        click.echo(f"{done.tokens} access tokens work as they did then: revoke again what was revoked since; {listed}")
 
 
 def _restored(file: Path) -> Restored:

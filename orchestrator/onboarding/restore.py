@@ -17,10 +17,14 @@ ACTOR = "restore"
 
 @dataclass(frozen=True)
 class Restored:
-    """How many onboardings are asked about before anything is sent, and how many were erased again."""
+    """How many onboardings are asked about before anything is sent, and how many were erased again.
+
+    `tokens`: how many access tokens work, also those that were revoked since the backup.
+    """
 
     asked: int
     erased: int
+    tokens: int
 
 
 def check_keys(context: Context) -> None:
@@ -47,7 +51,7 @@ def settle_restored(context: Context) -> Restored:
         if state in OPEN:
             apply(context, onboarding_id, lambda row: _doubted(context, row))
             asked += 1
-    return Restored(asked, erased)
+    return Restored(asked, erased, sum(token.revoked_at is None for token in context.access.tokens()))
 
 
 def _doubted(context: Context, row: Onboarding) -> Sequence[Step]:

@@ -25,7 +25,7 @@ from orchestrator import backup as archives
 from orchestrator import bootstrap
 from orchestrator.errors import InvalidInput, NotFound, SealBroken, StoreUnavailable
 from orchestrator.machine import State
-from orchestrator.onboarding import advance, audit, collect, look, operate, retain
+from orchestrator.onboarding import access, advance, audit, collect, look, operate, retain
 from orchestrator.records import Onboarding, ShareOutcome
 from orchestrator.seal import Sealer, plain_hash
 from tests.command_line import orchestrator
@@ -520,6 +520,17 @@ def test_the_restore_says_how_many_are_asked_about_and_how_many_were_erased(play
     bench.clock.advance(SECOND)
     assert bench.context.store.counts()[State.CANCELLED] == 2
     bench.close()
+
+
+def test_the_restore_says_that_tokens_revoked_since_the_backup_work_again(bench: Bench, tmp_path: Path) -> None:
+    secret = access.create_token(bench.context, "stolen", "operator")
+    archive = back_up(bench)
+    access.revoke_token(bench.context, "stolen")
+    new = Bench(tmp_path / "restored", clock=bench.clock)
+    said = orchestrator(new.environ(), new.folder, "restore", archive).stdout
+    assert access.token(new.context, secret).name == "stolen"
+    assert "1 access tokens work as they did then: revoke again what was revoked since" in said
+    new.close()
 
 
 def test_with_other_keys_nothing_is_restored_and_the_right_ones_are_welcome_afterwards(
