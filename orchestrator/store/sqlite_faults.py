@@ -17,7 +17,11 @@ _FULL = "the disk is full: make room; nothing of what was under way was acknowle
 _PERMISSIONS = (
     "it may not be written: check owner and permissions of the file and its folder, and how the disk is mounted"
 )
-_CANNOT_OPEN = "it cannot be opened: check that ORCHESTRATOR_DATABASE_URL names a file in a folder of this user"
+_FILES = "more files than this process may open are open: raise its limit (`ulimit -n`, `LimitNOFILE`)"
+_CANNOT_OPEN = (
+    "it cannot be opened: check that ORCHESTRATOR_DATABASE_URL names a file in a folder of this user, and that this "
+    "process may open more files (`ulimit -n`, `LimitNOFILE`)"
+)
 _ADVICE: Mapping[int, str] = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_READONLY: _PERMISSIONS,
@@ -34,6 +38,8 @@ _BY_ERRNO: Mapping[int, str] = {
     errno.EROFS: _PERMISSIONS,
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
 }
 _UNKNOWN = "run `orchestrator migrate` if it was never migrated; else check the disk and the file"
 

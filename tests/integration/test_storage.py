@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
+import resource
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from sqlite_utils import Database
 from orchestrator.errors import OrchestratorError, SealBroken, StoreUnavailable
 from orchestrator.machine import State
 from orchestrator.onboarding import collect, look
+from orchestrator.onboarding.context import Context
 from orchestrator.store import sqlite as sqlite_driver
 from orchestrator.store.driver import migrations
 from tests.command_line import CHECKOUT, orchestrator
@@ -163,6 +166,25 @@ def test_a_read_only_disk_is_named_and_all_is_there_when_it_can_be_written_again
     context.schedule.check_writable()
     assert context.identity(bench.row(row)) == context.identity(row)
     assert [context.documents.get(item)[:5] for item in context.store.documents(row.id)] == [b"%PDF-"] * 2
+
+
+def test_a_process_that_may_open_no_more_files_is_told_so(bench: Bench) -> None:
+    """SQLite itself says only that it cannot open the file."""
+    fresh = bench.open().context
+
+    def told(context: Context) -> str:
+        with pytest.raises(StoreUnavailable) as refused:
+            context.store.counts()
+        return str(refused.value)
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ThreadPoolExecutor(1) as pool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            said = [told(fresh), pool.submit(told, bench.context).result()]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert all("`ulimit -n`" in text for text in said), said
 
 
 def remount(folder: Path, how: str) -> None:
