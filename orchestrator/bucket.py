@@ -98,5 +98,5 @@ def _unavailable(error: Exception) -> StoreUnavailable:
     code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
     return StoreUnavailable(
         f"the bucket could not be used ({code or type(error).__name__}): check ORCHESTRATOR_DOCUMENTS_URL, the "
-        "credentials (AWS_…) and the network"
+        "credentials (AWS_… in the environment, not in .env) and the network"
     )
