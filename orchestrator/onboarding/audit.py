@@ -66,7 +66,7 @@ def _parsed(lines: Iterable[str]) -> list[tuple[str, int, str]]:
         parts = line.split(" ")
         if parts == [_TOTAL, total.hexdigest()]:
             return known
-        if len(parts) != 3 or not parts[1].isdigit():
+        if len(parts) != 3 or not parts[1].isdecimal():
             break
         total.update(f"{line}\n".encode())
         known.append((parts[0], int(parts[1]), parts[2]))

@@ -248,6 +248,7 @@ def test_an_edited_head_is_refused_instead_of_believed(bench: Bench) -> None:
         "no last line": kept[:-1],
         "the end left out": [kept[0], kept[-1]],
         "another total": [*kept[:-1], "total 0000"],
+        "no number": [kept[0].replace(" 3 ", " ² "), *kept[1:]],
         "nothing": [],
         "a text": ["hello"],
     }
