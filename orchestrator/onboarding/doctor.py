@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.errors import Kind, OrchestratorError, ProviderError, SealBroken, StoreUnavailable
+from orchestrator.errors import Kind, OrchestratorError, ProviderError, StoreUnavailable
 from orchestrator.onboarding import look
 from orchestrator.onboarding.context import SECOND, Context
 from orchestrator.onboarding.measure import measured
@@ -237,5 +237,5 @@ def _asked(
 def _checked(check: str, work: Callable[[], str], level: Level = Level.ERROR) -> Finding:
     try:
         return Finding(check, Level.OK, work())
-    except (OrchestratorError, SealBroken) as error:
+    except OrchestratorError as error:
         return Finding(check, level, str(error))
