@@ -320,6 +320,22 @@ def test_the_public_address_is_our_own_origin_too(pages: Pages) -> None:
     assert pages.browser().post("/login", {"token": pages.operator}, origin=PUBLIC_URL).status_code == 303
 
 
+@pytest.mark.parametrize(
+    ("public_url", "origin"),
+    [
+        ("https://kyc.example:443", "https://kyc.example"),
+        ("http://kyc.example:80", "http://kyc.example"),
+        ("https://kyc.example:8443", "https://kyc.example:8443"),
+    ],
+)
+def test_the_public_address_may_name_the_port_that_browsers_leave_out(
+    tmp_path: Path, public_url: str, origin: str
+) -> None:
+    with pages_server(tmp_path, ORCHESTRATOR_PUBLIC_URL=public_url) as pages:
+        assert pages.browser().post("/login", {"token": pages.operator}, origin=origin).status_code == 303
+        assert pages.browser().post("/login", {"token": pages.operator}, origin=f"{origin}1").status_code == 403
+
+
 @pytest.mark.parametrize("token", [None, "", "0" * 64, "é", "another session's"])
 def test_a_form_without_its_sessions_token_is_refused(pages: Pages, token: str | None) -> None:
     row = pages.in_state(State.NEEDS_ATTENTION, "u-1")
