@@ -205,11 +205,14 @@ def test_no_garbled_header_comes_in(web: Web, authorization: str) -> None:
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_the_scheme_is_written_in_any_case(web: Web) -> None:
+def test_the_scheme_is_written_in_any_case_and_is_no_other(web: Web) -> None:
     token = access.create_token(web.bench.context, "case", "merchant")
     for scheme in ("bearer", "BEARER", "Bearer"):
         answer = web.anyone("GET", "/api/v1/onboardings", headers={"Authorization": f"{scheme} {token}"})
         assert answer.status_code == 200
+    for words in (token, f"Basic {token}", f"Token {token}", f"Bearer{token}"):
+        answer = web.anyone("GET", "/api/v1/onboardings", headers={"Authorization": words})
+        assert answer.status_code == 401, "only a bearer's token is looked at"
 
 
 def test_a_browsers_session_does_not_open_the_api(web: Web) -> None:
