@@ -31,7 +31,7 @@ EVER = (_EARLIEST[0], _LATEST[0])
 
 
 class StatusStore:
-    """Reads alone; none of them costs more because there are more rows."""
+    """None of its reads costs more because there are more rows."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
