@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, render_template
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from orchestrator.onboarding.profile import PRINTABLE
 from orchestrator.web.auth import open_to
 from orchestrator.web.described import BEARER, JSON, Answer, described
+from orchestrator.web.words import marked
 
 blueprint = Blueprint("reference", __name__)
 
@@ -101,20 +102,9 @@ def shape_limits(shape: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
-def coded(text: str) -> Markup:
-    """Text in which what stands between backticks is code."""
-    return _marked(text, Markup("<code>{}</code>"))
-
-
 def linked(shape: Mapping[str, Any]) -> Markup:
     """What a member is, with links to where the page has the components."""
-    return _marked(shape_name(shape), Markup('<a href="#{0}">{0}</a>'))
-
-
-def _marked(text: str, form: Markup) -> Markup:
-    """Text in which `form` is made of what stands between backticks."""
-    parts = [escape(part) for part in text.split("`")]
-    return Markup().join(form.format(part) if n % 2 else part for n, part in enumerate(parts))
+    return marked(shape_name(shape), Markup('<a href="#{0}">{0}</a>'))
 
 
 def callers(operation: Operation, schemes: Mapping[str, Any]) -> str:
@@ -127,5 +117,5 @@ def callers(operation: Operation, schemes: Mapping[str, Any]) -> str:
     return f"whoever signs, in the headers {', '.join(headers)}" if headers else "anyone"
 
 
-for _filter in (members, shape_limits, coded, linked, callers):
+for _filter in (members, shape_limits, linked, callers):
     blueprint.add_app_template_filter(_filter)

@@ -126,10 +126,12 @@ def ago(ms: int) -> str:
 
 def with_code(text: str) -> Markup:
     """What stands between backquotes as code."""
-    parts = text.split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
-    )
+    return marked(text, Markup("<code>{}</code>"))
+
+
+def marked(text: str, form: Markup) -> Markup:
+    """What stands between backquotes as `form` makes it."""
+    return Markup("").join(form.format(part) if n % 2 else part for n, part in enumerate(text.split("`")))
 
 
 def sentence(text: str) -> str:
