@@ -394,8 +394,11 @@ def test_a_webhook_of_the_round_before_is_no_proof(played: Bench) -> None:
     assert shares(played, row) == [True, False, True]
 
 
-def test_a_user_known_from_an_earlier_onboarding_proves_nothing(played: Bench) -> None:
-    first = played.shared()
+@pytest.mark.parametrize(("was_shared", "sent", "asked"), [(True, 3, 0), (False, 1, 1)])
+def test_only_an_earlier_onboarding_that_was_shared_keeps_the_status_query_from_proving_anything(
+    played: Bench, was_shared: bool, sent: int, asked: int
+) -> None:
+    first = played.shared() if was_shared else played.to_share()
     operate.cancel(played.context, first.id, "test")
     email, profile = played.context.identity(first)
     data = {"merchantUserId": first.merchant_user_id, "email": email, "profile": profile}
@@ -407,7 +410,7 @@ def test_a_user_known_from_an_earlier_onboarding_proves_nothing(played: Bench) -
     fault(played, row, "osl.share", reset="after")
     played.run(QUESTIONS[-1] + 20 * SECOND)
     assert played.state(row) is State.AWAITING_CALLBACK
-    assert (shares(played, row), questions(played, row)) == ([True, True, True], 0)
+    assert (shares(played, row), questions(played, row)) == ([True] * sent, asked)
 
 
 # Early webhooks when nothing was lost --------------------------------------------------------------------------------
