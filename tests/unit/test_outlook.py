@@ -257,6 +257,9 @@ def test_a_merchant_who_was_not_told_is_named_if_nothing_else_is_wrong() -> None
     assert "could not be told onboarding.approved" in text_of(seen)
     assert seen.action
     assert (seen.action.name, seen.action.of) == ("resend", "dlv_1")
+    assert (
+        outlook(in_state(State.APPROVED), replace(CALM, deliveries=[replace(failed, body_sealed=b"")])).cause is None
+    ), "what is no longer kept cannot be told"
 
 
 def test_after_the_end_the_next_thing_is_the_deletion() -> None:
