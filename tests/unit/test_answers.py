@@ -30,3 +30,21 @@ def test_words_in_the_place_of_a_code_may_quote_a_user_and_are_not_told(code: st
 
 def test_beside_a_status_that_says_all_a_code_of_no_list_is_not_told() -> None:
     assert code_of("47110", 503) == "503"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "00002", Kind.REFUSED),
+        (404, "00002", Kind.REFUSED),
+        (400, "00001", Kind.UNAUTHORIZED),
+        (500, "00001", Kind.UNAUTHORIZED),
+        (503, "00002", Kind.TRANSIENT),
+        (429, "00001", Kind.TRANSIENT),
+        (403, "47110", Kind.UNAUTHORIZED),
+        (400, "47110", Kind.REFUSED),
+        (500, "47110", Kind.TRANSIENT),
+    ],
+)
+def test_a_listed_code_says_more_than_the_status_unless_that_says_later(status: int, code: str, kind: Kind) -> None:
+    assert fault(OSL, Reply(status, {}, b"", None), code=code, words=None, now_ms=0).kind is kind
