@@ -259,10 +259,6 @@ def called_statements() -> list[str]:
                     called == "count" and ast.unparse(node.func) == "session.count"
                 ):
                     found += name_patterns(node.args[0])
-                elif called == "_health" and len(node.args) == 3:
-                    found += name_patterns(node.args[2])
-            if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[-1].arg == "statement":
-                found += [pattern for default in node.args.defaults for pattern in name_patterns(default)]
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "statement":
                 found += [pattern for part in ast.walk(node.value) for pattern in name_patterns(part)]
     return found
