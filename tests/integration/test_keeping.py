@@ -20,6 +20,7 @@ from orchestrator.errors import Conflict, Gone, Kind, NotFound, ProviderError
 from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, collect, look, operate, receive, retain, signup
 from orchestrator.onboarding.apply import Step, apply
+from orchestrator.onboarding.restore import settle_restored
 from orchestrator.onboarding.retain import Purged
 from orchestrator.records import DeliveryStatus, Onboarding, Verdict
 from orchestrator.worker import Worker
@@ -384,6 +385,28 @@ def test_erasing_one_in_doubt_ends_the_doubt_and_nobody_is_asked(bench: Bench) -
     assert (now.state, now.claim, now.claim_callback, now.doubted_at) == (State.APPROVED, None, None, None)
     assert profile_gone(bench, row)
     assert bench.run(DAY) == []
+
+
+def test_what_a_rejected_user_was_told_goes_and_nobody_is_asked_about_an_erased_one(bench: Bench) -> None:
+    row = bench.shared_on_paper()
+    step = Step(Event.ANSWERED_FINAL_REJECT, "worker", "FINAL_REJECT", reason="The photo does not show you.")
+    apply(bench.context, row.id, lambda _: [step])
+    assert bench.receive(row, "PASS", timestamp=bench.clock() - HOUR) is Verdict.STALE
+    now = bench.row(row)
+    assert None not in (now.ask_at, now.due_at, now.reason_sealed)
+    retain.erase_here(bench.context, row.id, "operator")
+    now = bench.row(row)
+    assert (now.state, now.ask_at, now.due_at) == (State.REJECTED, None, None)
+    assert profile_gone(bench, row)
+    assert bench.run(DAY) == []
+
+
+def test_btse_pay_is_asked_about_one_that_may_have_been_submitted_since_the_backup(bench: Bench) -> None:
+    row, untouched = bench.collected(), bench.collected()
+    assert retain.erase(bench.context, untouched.id, "operator"), "BTSE Pay never heard of this one"
+    settle_restored(bench.context)
+    assert bench.row(row).submitted_at is None
+    assert not retain.erase(bench.context, row.id, "operator"), "it was asked, and did not answer"
 
 
 def test_a_webhook_that_names_an_erased_user_is_ignored_and_no_forgery(bench: Bench) -> None:
