@@ -1082,8 +1082,16 @@ def test_doubts_that_wait_for_an_unauthorized_provider_are_woken_and_expire_nobo
     played.step()
     assert [played.row(row).unauthorized for row in rows] == [1, 1, 1]
     assert played.context.schedule.health("osl").unhealthy_since == played.clock()
-    played.run(MINUTE + 2 * SECOND)
+    for row in rows[1:]:
+        # As after many such answers.
+        put_off = Step(None, "test", changes={"ask_at": played.clock() + HOUR})
+        apply(played.context, row.id, lambda _, put_off=put_off: [put_off])
+    played.clock.advance(MINUTE)
+    played.step()
     assert played.context.schedule.health("osl").unhealthy_since is None
+    for row in rows[1:]:
+        assert played.row(row).due_at == played.row(row).ask_at == played.clock()
+    played.run(2 * SECOND)
     for row in rows:
         after = played.row(row)
         assert (after.state, after.ask_at, questions(played, row)) == (State.COLLECTING, None, 2)
