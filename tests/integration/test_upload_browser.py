@@ -334,6 +334,28 @@ def test_a_connection_cut_in_the_middle_and_a_server_that_fails_are_tried_again(
     expect(visitor.page.locator("#received")).to_contain_text("Received")
 
 
+def test_a_proxy_that_finds_a_photo_too_large_gets_a_smaller_one(
+    pages: Pages, at: Callable[..., Visitor], row: Onboarding
+) -> None:
+    """Its answer has no words for the user: without a further try nothing would be said."""
+    visitor = at("front", PHONE)
+    limit, tries = 1_500_000, list[int]()
+
+    def proxy(route: Route) -> None:
+        tries.append(len(route.request.post_data_buffer or b""))
+        if tries[-1] > limit:
+            route.fulfill(status=413, body="<h1>413</h1>", content_type="text/html")
+        else:
+            route.continue_()
+
+    visitor.page.route("**/documents/idFileFront", proxy)
+    choose(visitor, "idFileFront", photo(2400, 1800, noisy=True))
+    expect(visitor.page.locator("#sending")).to_contain_text("did not work yet")
+    arrived(visitor)
+    assert tries[0] > limit > tries[-1]
+    assert len(stored(pages, row, "idFileFront")) == tries[-1]
+
+
 def test_another_tab_and_another_device_see_what_is_there(
     pages: Pages, at: Callable[..., Visitor], row: Onboarding
 ) -> None:

@@ -119,7 +119,8 @@
       if (status === 200) { arrived(ready.isPhoto); return; }
       // Submitted or ended elsewhere, or the link was replaced: the page says so.
       if ([403, 404, 409, 410].includes(status)) { busy = false; location.reload(); return; }
-      if ([413, 415].includes(status)) { refuse(answer.detail); return; }
+      // Without words it is a proxy that finds the file too large: a smaller photo may pass.
+      if ([413, 415].includes(status) && answer.detail) { refuse(answer.detail); return; }
       say(status === 0 ? words.lost : words.busy);
       await pause(Math.min(1000 * 2 ** (tries - 1), LONGEST_PAUSE));
       if (tries === SMALLER_AFTER && ready.isPhoto) ready = await picture.fitted(file, true);
