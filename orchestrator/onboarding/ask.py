@@ -68,10 +68,10 @@ def _confirmed(work: Work, row: Onboarding, answer: KycStatus | None) -> Sequenc
     if answer is not None and answer.kyc_status in context.dialects.osl.agrees[claimed]:
         changes = {
             "kyc_status": claimed,
-            "osl_user_id": row.osl_user_id or answer.user_id or (callback and callback.osl_user_id),
+            "osl_user_id": row.osl_user_id or answer.user_id,
             **FRESH,
         }
-        # Only what OSL Pay answers: its signature does not cover the words of a webhook.
+        # Only what OSL Pay answers, as with the userId: its signature does not cover the words of a webhook.
         reason = "" if claimed == "PASS" else answer.reject_reason
         return [Step(_CONFIRMED[row.claim], ACTOR, claimed, changes, reason=reason)]
     return [_contradicted(context, row, answer, callback)]

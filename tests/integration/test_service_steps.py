@@ -16,6 +16,8 @@ from orchestrator.machine import Event, State
 from orchestrator.onboarding import collect, look, operate, receive, signup
 from orchestrator.onboarding.apply import Step, apply
 from orchestrator.onboarding.work import SLOT_SLACK
+from orchestrator.providers.answers import Answer
+from orchestrator.providers.osl_pay import KycStatus
 from orchestrator.records import DeliveryStatus, Onboarding, ShareOutcome, Verdict
 from orchestrator.store import LeaseLost
 from tests.databases import dump
@@ -582,6 +584,16 @@ def test_a_contradicted_claim_raised_in_review_leads_back_to_review(played: Benc
     played.receive(row, "PASS")
     played.run(CONTRADICTIONS[-1])
     assert (played.state(row), played.verdicts(row)) == (State.IN_REVIEW, [Verdict.APPLIED, Verdict.CONTRADICTED])
+
+
+def test_the_user_id_of_a_webhook_is_nobodys_until_osl_pay_names_it(bench: Bench) -> None:
+    row = bench.shared_on_paper(user_id=None)
+    sent = signed(bench.clock(), status_change("somebody-else", row.merchant_user_id, "PASS"))
+    assert receive.receive(bench.context, bench.callback_secret(row), sent.headers, sent.body) is Verdict.APPLIED
+    without = Answer(KycStatus("PASS", None, ""), None)
+    bench.advance(bench.claim(), bench.with_osl(kyc_status=lambda *_: without))
+    after = bench.row(row)
+    assert (after.state, after.osl_user_id) == (State.APPROVED, None)
 
 
 def test_a_newer_claim_voids_the_answer_in_flight(played: Bench) -> None:
