@@ -25,7 +25,7 @@ from orchestrator.store.store import ORPHANS_KEPT
 from orchestrator.turns import in_turns
 from orchestrator.web.app import create_app
 from tests.sandbox_process import APP_ID, rsa_key
-from tests.service import MINUTE, Bench, RawAnswer, Signed, Web, raw_request, signed, status_change
+from tests.service import DAY, MINUTE, Bench, RawAnswer, Signed, Web, raw_request, signed, status_change
 
 WIDE = "/callbacks/oslpay"
 DONE = {"code": "00000", "msg": "success"}
@@ -661,6 +661,19 @@ def test_an_orphan_is_kept_once_and_forged_over_another_body(web: Web) -> None:
     [orphan] = web.bench.context.store.orphans_of("9104")
     assert (orphan.verdict, orphan.seen, orphan.onboarding_id) == (Verdict.ORPHAN, 4, None)
     assert len(web.bench.context.store.orphans_of("9105")) == 1, "two users may share a millisecond"
+
+
+def test_one_pair_of_headers_drives_no_other_orphan_out(web: Web) -> None:
+    genuine = signed(web.bench.clock() - 1, status_change("4711", None, "PASS"))
+    assert post(web, WIDE, genuine).json() == DONE
+    old = web.bench.clock() - DAY
+    for number in range(30):
+        made_up = signed(old, status_change(f"u{number}", None, "PASS"))
+        assert post(web, WIDE, made_up).json() == DONE
+    assert stored(web.bench) == 1 + receive.ORPHANS_OF_ONE
+    assert [row.verdict for row in web.bench.context.store.orphans_of("4711")] == [Verdict.ORPHAN]
+    assert post(web, WIDE, made_up).json() == DONE
+    assert is_problem(post(web, WIDE, signed(old, status_change("u0", None, "REJECT"))), 401)
 
 
 def test_another_type_without_a_match_is_answered_and_not_stored(web: Web) -> None:
