@@ -28,6 +28,8 @@ class LenientSchema(Schema):
     """Members that are not known are not looked at."""
 
     class Meta:
+        """Where marshmallow looks for it."""
+
         unknown = EXCLUDE
 
 

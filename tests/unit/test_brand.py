@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.branding import color, logo_file
@@ -31,6 +31,7 @@ def backgrounds() -> list[list[str]]:
 
 
 @given(st.integers(0, 0xFFFFFF))
+@settings(deadline=None)
 def test_any_colour_gives_buttons_and_links_that_can_be_read(number: int) -> None:
     for shades, behind in zip(parts(f"#{number:06x}"), backgrounds(), strict=True):
         assert brand.contrast(shades["--accent"], shades["--on-accent"]) >= 4.5

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.web.gathering import PACE_BYTES, PACE_SECONDS, AnswerSocket, GatheredUnreader, Gathering
@@ -34,6 +34,7 @@ def parsed(unreader: GatheredUnreader) -> Any:
 
 
 @given(st.binary(max_size=300_000), st.lists(st.integers(1, 100_000), max_size=8), st.binary(max_size=9))
+@settings(deadline=None)
 def test_what_arrived_in_pieces_is_read_as_it_was_sent(body: bytes, cuts: list[int], behind: bytes) -> None:
     body = body[:DEFAULT_BODY_LIMIT]
     sent = f"POST /x HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body + behind

@@ -11,7 +11,7 @@ from babel.messages.pofile import read_po
 from gunicorn.config import Config
 from gunicorn.http.errors import NoMoreData, ParseException
 from gunicorn.http.parser import RequestParser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.web.language import FOLDER
@@ -97,6 +97,7 @@ def test_an_empty_request_line_is_refused() -> None:
 
 
 @given(st.lists(st.integers(1, 9), max_size=20))
+@settings(deadline=None)
 def test_the_end_of_a_head_is_found_however_it_is_cut(cuts: list[int]) -> None:
     sent = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nbody\nwith\r\n\r\nlines"
     end = sent.index(b"\r\n\r\n") + 4
@@ -171,6 +172,7 @@ _LINES = st.lists(st.tuples(_NAMES, _VALUES).map(":".join) | st.text("GET: \r\t5
 
 
 @given(_LINES, st.sampled_from(["POST /x HTTP/1.1", "GET /x HTTP/1.0", "POST /x", "", "PUT  /x HTTP/1.1"]))
+@settings(deadline=None)
 def test_gunicorn_never_sees_another_length_than_was_gathered(lines: list[str], request_line: str) -> None:
     """Either side may refuse; where both accept they agree on where the body ends."""
     raw = "\r\n".join([request_line, *lines]).encode("latin-1")
