@@ -77,8 +77,7 @@ def read(
     restored again. Raises InvalidInput when the archive is not what was backed up or the installation not empty,
     SealBroken when the key that it was sealed with is not there, StoreUnavailable.
     """
-    if not Store(driver).is_empty():
-        raise InvalidInput("this installation is not empty: restore into a new database and document folder")
+    _check_empty(driver)
     count = 0
     try:
         with (
@@ -98,12 +97,18 @@ def read(
                         shelf.write(_location(name), content)
                         count += 1
                 settle(copied)
-            driver.restore(copy)
+            # Once more: what somebody who was started too early has acknowledged meanwhile would be lost.
+            driver.restore(copy, lambda: _check_empty(driver))
     except (EOFError, tarfile.TarError) as error:
         raise InvalidInput("this is no whole archive that `orchestrator backup` wrote") from error
     except OSError as error:
         raise StoreUnavailable(f"the archive could not be restored ({error.strerror})") from error
     return count
+
+
+def _check_empty(driver: Driver) -> None:
+    if not Store(driver).is_empty():
+        raise InvalidInput("this installation is not empty: restore into a new database and document folder")
 
 
 @contextmanager

@@ -137,8 +137,8 @@ class Driver(Protocol):
     def backup(self, target: Path) -> None:
         """A consistent copy of the whole database in the new file `target`."""
 
-    def restore(self, source: Path) -> None:
-        """Put the copy `source` in place of this database."""
+    def restore(self, source: Path, check: Callable[[], None]) -> None:
+        """Put the copy `source` in place of this database, unless `check` raises; nobody writes in between."""
 
     def close(self) -> None:
         """Give back connections and threads."""

@@ -182,7 +182,7 @@ class PostgresDriver:
         """Raises StoreUnavailable: a server is backed up by its own tool."""
         raise StoreUnavailable("with PostgreSQL use pg_dump, and back the bucket or folder of documents up beside it")
 
-    def restore(self, source: Path) -> None:
+    def restore(self, source: Path, check: Callable[[], None]) -> None:
         """Raises StoreUnavailable: a server is restored by its own tool."""
         raise StoreUnavailable("with PostgreSQL use pg_restore, then run `orchestrator restore --in-place`")
 

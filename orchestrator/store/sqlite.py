@@ -174,12 +174,13 @@ class SqliteDriver:
             finally:
                 copy.close()
 
-    def restore(self, source: Path) -> None:
+    def restore(self, source: Path, check: Callable[[], None]) -> None:
         """See Driver.restore."""
         self.open()
         turnstile = Turnstile(self._path)
         try:
             with translated(), turnstile.turn():
+                check()
                 database, copy = self._open(), sqlite3.connect(source)
                 try:
                     copy.backup(database.conn)

@@ -432,6 +432,32 @@ def test_only_an_empty_installation_is_restored_into(
     other.close()
 
 
+def test_a_signup_that_is_acknowledged_while_an_archive_is_restored_is_not_lost(bench: Bench, tmp_path: Path) -> None:
+    bench.collected()
+    archive = back_up(bench)
+    other = Bench(tmp_path / "other")
+    shelf = other.context.documents.shelf
+    begun: list[Onboarding] = []
+
+    class StartedTooEarly:
+        """Somebody serves while the documents are put in place."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(shelf, name)
+
+        def write(self, location: str, sealed: bytes) -> None:
+            shelf.write(location, sealed)
+            begun.append(other.sign_up())
+
+    def nothing(copied: Any) -> None:
+        """Neither checked nor settled."""
+
+    with pytest.raises(InvalidInput, match="is not empty"):
+        archives.read(other.service.driver, StartedTooEarly(), bootstrap.database, nothing, nothing, archive)
+    assert [other.state(row) for row in begun] == [State.COLLECTING] * 2
+    other.close()
+
+
 def test_who_keeps_data_on_servers_is_told_what_to_use_instead(bench: Bench, tmp_path: Path) -> None:
     archive = back_up(bench)
     postgres = {"ORCHESTRATOR_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:9/none"}
