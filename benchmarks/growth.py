@@ -24,8 +24,8 @@ from orchestrator import bootstrap
 from orchestrator.cli.demo_installation import free_port
 from orchestrator.onboarding import access, advance
 from orchestrator.records import Lane
+from orchestrator.store.claiming import Claim
 from orchestrator.store.driver import Session
-from orchestrator.store.schedule import Claim
 
 _ROUNDS = 5
 _OF_A_HUNDRED_THOUSAND, _OF_TEN_THOUSAND, _MEMORY = 1.3, 2.0, 1.1

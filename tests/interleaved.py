@@ -29,7 +29,7 @@ from orchestrator.providers.http import Reply
 from orchestrator.records import Callback, Delivery, Lane, Onboarding, ShareOutcome, Transition, Verdict
 from orchestrator.seal import plain_hash
 from orchestrator.store import Change, ScheduleStore, Store, rows
-from orchestrator.store.schedule import Claim
+from orchestrator.store.claiming import Claim
 from tests.databases import Postgresql, opened
 from tests.postgres_server import PostgresServer
 from tests.sandbox_process import SandboxProcess

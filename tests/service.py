@@ -34,7 +34,7 @@ from orchestrator.providers import http as outgoing_http
 from orchestrator.records import Callback, CallbackToken, Lane, Onboarding, ShareOutcome, Transition, Verdict
 from orchestrator.seal import plain_hash
 from orchestrator.signatures import osl_sign
-from orchestrator.store.schedule import Claim
+from orchestrator.store.claiming import Claim
 from tests.databases import Plain, Postgresql, connected, used
 from tests.postgres_server import PostgresServer
 from tests.sandbox_process import API_KEY, APP_ID, SECRET_KEY, SandboxProcess, private_pem, public_pem, rsa_key

@@ -17,7 +17,8 @@ from orchestrator.onboarding.share import share
 from orchestrator.onboarding.work import ACTOR, FRESH, SLOT_SLACK, Work
 from orchestrator.records import Delivery, Lane, Operation
 from orchestrator.store import LeaseLost
-from orchestrator.store.schedule import Claim, Due, Terms
+from orchestrator.store.claiming import Claim, Terms
+from orchestrator.store.schedule import Due
 from orchestrator.telemetry import about, logger
 
 __all__ = ["LeaseLost", "advance", "beat", "claim", "claim_deliveries", "deliver", "next_due", "stop"]

@@ -16,7 +16,7 @@ from orchestrator.onboarding.receive import apply_early
 from orchestrator.providers.answers import Answer
 from orchestrator.records import Onboarding, Operation
 from orchestrator.store.change import Held
-from orchestrator.store.schedule import Claim
+from orchestrator.store.claiming import Claim
 from orchestrator.telemetry import logger
 
 ACTOR = "worker"

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 from orchestrator.health import ProviderHealth
-from orchestrator.records import OSL_LANES, PROVIDER_LANES, Delivery, DeliveryStatus, Lane, Onboarding
+from orchestrator.records import OSL_LANES, PROVIDER_LANES, Delivery, DeliveryStatus, Lane
 from orchestrator.store import rows
+from orchestrator.store.claiming import LONGEST_LEASE, Claim, Claiming, Terms, all_next_due, health_of, take_slot
 from orchestrator.store.driver import Driver, Row, Session, first, tally
 
-POLL_SHARE = 0.2
-"""Of OSL Pay's requests, what polls take at most while anything more urgent is due."""
 LONGEST_SLOT = 610_000
 """Milliseconds that no slot is taken for: the longest deadline that may be set, and what is added to it."""
-LONGEST_LEASE = 640_000
-"""Milliseconds that no row is leased for, likewise."""
 MOST_COUNTED = 10_000
 """Due steps beyond so many are not counted: a longer backlog is none the better known for it."""
-_SMALLEST_SHARED_BUDGET = 5
-"""From so many requests per second on, polls get one even while more urgent work could use them all."""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A due row under lease, with the OSL Pay slot that its step may use."""
-
-    onboarding: Onboarding
-    lane: Lane
-    lease: str
-    slot: int | None = None
-    claimed_at: int = 0
-    """By the worker's clock."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """On what terms rows are claimed. Times in ms: leases end at `lease_until`, unused slots at `slot_free_at`.
-
-    `room`: how many rows of each lane the worker can take.
-    """
-
-    now: int
-    lease: str
-    lease_until: int
-    slot_free_at: int
-    probe_ms: int
-    room: Mapping[Lane, int]
 
 
 @dataclass(frozen=True)
@@ -96,7 +62,7 @@ class ScheduleStore:
 
     def claim(self, terms: Terms) -> list[Claim]:
         """Due rows with what they need, the most urgent first; each is leased to `terms.lease`."""
-        return self._driver.write(lambda session: _Claiming(session, terms).all())
+        return self._driver.write(lambda session: Claiming(session, terms).all())
 
     def next_due(self, now: int) -> Due:
         """When something can next be claimed, by the caller's clock."""
@@ -160,7 +126,7 @@ class ScheduleStore:
 
         def work(session: Session) -> int | None:
             here = session.now(now)
-            return _take_slot(session, here, "call", holder, here + free_at - now)
+            return take_slot(session, here, "call", holder, here + free_at - now)
 
         return self._driver.write(work)
 
@@ -172,7 +138,7 @@ class ScheduleStore:
 
     def health(self, name: str) -> ProviderHealth:
         """What is known of a provider."""
-        return self._driver.read(lambda session: _health(session, name))
+        return self._driver.read(lambda session: health_of(session, name))
 
     def beat(self, worker_id: str, now: int, forget_before: int, probe_ms: int) -> None:
         """A worker is alive; those silent since `forget_before` are forgotten, and so are slots beyond all bounds.
@@ -222,139 +188,6 @@ class ScheduleStore:
         self._driver.write(work)
 
 
-class _Claiming:
-    """One claim transaction."""
-
-    def __init__(self, session: Session, terms: Terms) -> None:
-        self._session = session
-        self._claimed_at = terms.now
-        now = session.now(terms.now)
-        ahead = now - terms.now
-        self._terms = replace(
-            terms, now=now, lease_until=terms.lease_until + ahead, slot_free_at=terms.slot_free_at + ahead
-        )
-        self._claims: list[Claim] = []
-
-    def all(self) -> list[Claim]:
-        self._claim_osl()
-        self._claim_btse()
-        self._take(Lane.LOCAL, self._room(Lane.LOCAL))
-        return self._claims
-
-    def _claim_btse(self) -> None:
-        health = _health(self._session, "btse")
-        if health.unhealthy_since is None:
-            self._take(Lane.UPLOAD, self._room(Lane.UPLOAD))
-        else:
-            self._probe("btse", (Lane.UPLOAD,))
-
-    def _claim_osl(self) -> None:
-        health = _health(self._session, "osl")
-        if health.unhealthy_since is not None:
-            if self._free_slots():
-                self._probe("osl", OSL_LANES)
-            return
-        budget = self._slots
-        if budget >= _SMALLEST_SHARED_BUDGET and not self._polls_in_use():
-            self._take(Lane.POLL, min(1, self._room(Lane.POLL), self._free_slots()))
-        for lane in (Lane.CONFIRM, Lane.SHARE):
-            self._take(lane, min(self._room(lane), self._free_slots()))
-        limit = self._free_slots()
-        if self._is_due(Lane.CONFIRM) or self._is_due(Lane.SHARE):
-            limit = min(limit, int(budget * POLL_SHARE) - self._polls_in_use())
-        self._take(Lane.POLL, min(self._room(Lane.POLL), limit))
-
-    def _take(self, lane: Lane, limit: int) -> None:
-        if limit <= 0 or not self._is_due(lane):
-            return
-        terms = self._terms
-        found = self._session.rows(
-            "claim_lane",
-            lane=lane,
-            now=terms.now,
-            furthest=terms.now + LONGEST_LEASE,
-            lease=terms.lease,
-            lease_until=terms.lease_until,
-            limit=limit,
-        )
-        self._due[lane] = None if len(found) == limit else False
-        # A database may give in any order what it changed.
-        self._keep(sorted(map(rows.onboarding, found), key=lambda row: row.due_at or 0), lane)
-
-    def _probe(self, provider: str, lanes: tuple[Lane, ...]) -> None:
-        """One request to an unhealthy provider, if it is time for one and nobody else makes it."""
-        terms = self._terms
-        health = _health_to_change(self._session, provider)
-        if health.unhealthy_since is None or not self._may_probe(health):
-            # Healed by the answer that was being stored: a time for its next probe would hold everybody up.
-            return
-        for last_probed in dict.fromkeys((health.last_probed, None)):
-            for lane in lanes:
-                found = self._session.rows(
-                    "claim_probe",
-                    lane=lane,
-                    now=terms.now,
-                    furthest=terms.now + LONGEST_LEASE,
-                    lease=terms.lease,
-                    lease_until=terms.lease_until,
-                    last_probed=last_probed,
-                )
-                if found:
-                    self._keep([rows.onboarding(found[0])], lane)
-                    probed = replace(health, last_probed=found[0]["id"], next_probe_at=terms.now + terms.probe_ms)
-                    self._session.run("put_provider", **rows.health_values(probed))
-                    return
-
-    def _keep(self, found: list[Onboarding], lane: Lane) -> None:
-        terms = self._terms
-        for onboarding in found:
-            slot = None
-            if lane in OSL_LANES:
-                slot = _take_slot(self._session, terms.now, lane, terms.lease, terms.slot_free_at)
-                if slot is None:
-                    self._session.run("release_lease", id=onboarding.id, lease=terms.lease)
-                    continue
-                self._in_use[lane] += 1
-            self._claims.append(Claim(onboarding, lane, terms.lease, slot, self._claimed_at))
-
-    def _may_probe(self, health: ProviderHealth) -> bool:
-        return health.next_probe_at is None or health.next_probe_at <= self._terms.now
-
-    def _room(self, lane: Lane) -> int:
-        return self._terms.room.get(lane, 0) - sum(claim.lane is lane for claim in self._claims)
-
-    def _is_due(self, lane: Lane) -> bool:
-        due = self._due[lane]
-        if due is None:
-            row = first(
-                self._session.rows("next_due", lane=lane, now=self._terms.now, furthest=self._terms.now + LONGEST_LEASE)
-            )
-            due = self._due[lane] = row is not None and row["due_at"] <= self._terms.now
-        return due
-
-    @cached_property
-    def _due(self) -> dict[Lane, bool | None]:
-        """Of each lane, whether some are due that are not taken; None: it has to be asked again."""
-        row = _all_next_due(self._session, self._terms.now)
-        return {lane: row[lane] is not None and row[lane] <= self._terms.now for lane in Lane}
-
-    def _free_slots(self) -> int:
-        return self._slots - self._in_use.total()
-
-    @cached_property
-    def _slots(self) -> int:
-        return int(self._session.rows("count_slots")[0]["slots"])
-
-    def _polls_in_use(self) -> int:
-        return self._in_use[Lane.POLL]
-
-    @cached_property
-    def _in_use(self) -> Counter[str]:
-        """By lane; those that are taken here are added."""
-        taken = self._session.rows("slots_in_use", now=self._terms.now)
-        return Counter({row["lane"]: row["slots"] for row in taken})
-
-
 def _backlog(session: Session, now: int) -> Backlog:
     due = {}
     for lane in Lane:
@@ -376,28 +209,9 @@ def _claim_deliveries(session: Session, now: int, lease: str, lease_until: int, 
     return session.rows("claim_deliveries", now=here, furthest=furthest, lease=lease, lease_until=until, limit=limit)
 
 
-def _take_slot(session: Session, now: int, lane: str, holder: str, free_at: int) -> int | None:
-    row = first(session.rows("take_slot", now=now, lane=lane, holder=holder, free_at=free_at))
-    return None if row is None else row["id"]
-
-
-def _health(session: Session, name: str) -> ProviderHealth:
-    row = first(session.rows("provider", name=name))
-    return ProviderHealth(name) if row is None else rows.health(row)
-
-
-def _health_to_change(session: Session, name: str) -> ProviderHealth:
-    row = first(session.rows("provider_to_change", name=name))
-    return ProviderHealth(name) if row is None else rows.health(row)
-
-
-def _all_next_due(session: Session, now: int) -> Row:
-    return session.rows("all_next_due", now=now, furthest=now + LONGEST_LEASE)[0]
-
-
 def _next_due(session: Session, now: int, ahead: int) -> Due:
     """By a clock that is `ahead` ms of the one that says `now`."""
-    row = _all_next_due(session, now)
+    row = all_next_due(session, now)
     osl = max(row["osl_probe"] or 0, row["slot"] or 0)
     earliest: dict[str, int] = dict.fromkeys(OSL_LANES, osl)
     earliest[Lane.UPLOAD] = row["btse_probe"] or 0

@@ -21,7 +21,7 @@ from orchestrator.machine import Event, State
 from orchestrator.onboarding import advance, collect, look, operate, receive
 from orchestrator.onboarding.context import Context
 from orchestrator.records import Delivery, DeliveryStatus, Onboarding, Verdict
-from orchestrator.store.schedule import Claim
+from orchestrator.store.claiming import Claim
 from tests.integration import fault_matrix as matrix
 from tests.integration.fault_matrix import DELIVERY, FILE, QUERY, SHARE, UPLOAD, Row
 from tests.sandbox_process import SandboxProcess

@@ -21,7 +21,8 @@ from orchestrator.onboarding import advance
 from orchestrator.records import OSL_LANES, Delivery, DeliveryStatus, Lane, Onboarding
 from orchestrator.store import Change, LeaseLost
 from orchestrator.store.change import Held
-from orchestrator.store.schedule import Claim, Due
+from orchestrator.store.claiming import Claim
+from orchestrator.store.schedule import Due
 from tests.service import DAY, MINUTE, SECOND, Bench
 
 DEADLINE = 10 * SECOND
