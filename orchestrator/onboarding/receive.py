@@ -201,12 +201,15 @@ def _receive_unmatched(context: Context, webhook: _Webhook) -> Verdict:
         context.tally.count("verdicts", Verdict.IGNORED)
         return Verdict.IGNORED
     same = context.store.orphans_like(webhook.app_id, webhook.timestamp)
-    for row in same:
-        if row.osl_user_id == webhook.osl_user_id:
-            context.store.count_again(row.id)
-            return Verdict.DUPLICATE if row.body_sha256 == webhook.sha256 else Verdict.FORGED
+    for orphan in same:
+        if orphan.osl_user_id == webhook.osl_user_id:
+            context.store.count_again(orphan.id)
+            return Verdict.DUPLICATE if orphan.body_sha256 == webhook.sha256 else Verdict.FORGED
     if len(same) < ORPHANS_OF_ONE:
         context.store.keep_orphan(_row(context, webhook, None, Verdict.ORPHAN))
+        # A share's answer that names this user looked for orphans before this one was there: nobody looks again.
+        if (row := _match(context, webhook)) is not None:
+            return _receive_for(context, row, webhook)
     else:
         context.tally.count("verdicts", Verdict.ORPHAN)
     return Verdict.ORPHAN

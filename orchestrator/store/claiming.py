@@ -127,8 +127,10 @@ class Claiming:
                 )
                 if found:
                     self._keep([rows.onboarding(found[0])], lane)
-                    probed = replace(health, last_probed=found[0]["id"], next_probe_at=terms.now + terms.probe_ms)
-                    self._session.run("put_provider", **rows.health_values(probed))
+                    # Another transaction may hold the last free slot: then nothing is sent, and the next one may.
+                    if self._claims:
+                        probed = replace(health, last_probed=found[0]["id"], next_probe_at=terms.now + terms.probe_ms)
+                        self._session.run("put_provider", **rows.health_values(probed))
                     return
 
     def _keep(self, found: list[Onboarding], lane: Lane) -> None:

@@ -348,6 +348,26 @@ def test_who_would_probe_a_provider_that_is_healed_at_that_moment_holds_nobody_u
     assert due <= shared_bench.clock() + SECOND, "nobody waits for a probe"
 
 
+def test_a_probe_for_which_others_hold_the_last_slots_at_that_moment_is_not_taken_for_made(shared_bench: Bench) -> None:
+    context = shared_bench.context
+    context.schedule.set_budget(10)
+    shared_bench.shared_on_paper()
+    with shared_bench.connected() as database:
+        now = shared_bench.clock()
+        database.execute("update onboardings set due_at = 1, step_at = 1")
+        database.execute(
+            "insert into providers (name, unauthorized_ids, unhealthy_since, next_probe_at, last_probed) "
+            "values ('osl', '[]', ?, ?, null)",
+            (now - SECOND, now - SECOND),
+        )
+    room = {**dict.fromkeys(Lane, 0), Lane.POLL: 1}
+    with psycopg.connect(shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]) as other:
+        other.execute("select * from slots for update")
+        assert shared_bench.claim(room) == []
+    assert context.schedule.health("osl").last_probed is None
+    assert len(shared_bench.claim(room)) == 1
+
+
 def test_a_connection_that_ends_before_the_commit_is_no_success(
     postgres_server: PostgresServer, shared_bench: Bench
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import logging
@@ -492,6 +493,30 @@ def test_an_orphan_is_adopted_when_the_answer_of_a_share_names_its_user(played: 
     assert played.verdicts(row) == [Verdict.UNADDRESSED]
     assert played.context.store.orphans_of(known.user_id) == []
     assert receive.receive(played.context, None, sent.headers, sent.body) is Verdict.DUPLICATE
+    played.run(MINUTE)
+    assert played.state(row) is State.APPROVED, "the doubt made the worker ask, and OSL Pay says PASS"
+
+
+def test_an_orphan_that_comes_while_the_answer_of_a_share_is_stored_is_asked_about(played: Bench) -> None:
+    row = played.to_share()
+    says(played, row, "PASS")
+    known = played.context.osl.kyc_status(row.merchant_user_id, None).value
+    assert known
+    store = played.context.store
+
+    class Meanwhile:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def orphans_like(self, app_id: str, timestamp: int) -> list[Any]:
+            """Nobody knew the user a moment ago; now the share's answer names them, and finds no orphan."""
+            played.step()
+            return store.orphans_like(app_id, timestamp)
+
+    sent = signed(played.clock(), status_change(known.user_id, None, "PASS"))
+    beside = dataclasses.replace(played.context, store=Meanwhile())
+    assert receive.receive(beside, None, sent.headers, sent.body) is Verdict.UNADDRESSED
+    assert played.verdicts(row) == [Verdict.UNADDRESSED]
     played.run(MINUTE)
     assert played.state(row) is State.APPROVED, "the doubt made the worker ask, and OSL Pay says PASS"
 
