@@ -592,6 +592,22 @@ def test_a_search_by_each_key_finds_exactly_it(bench: Bench) -> None:
     assert [found.id for found in store.search(other.id, hashes, None, after, 1)] == [older.id]
 
 
+def test_of_what_was_believed_a_webhook_is_judged_by_the_newest_of_its_round(bench: Bench) -> None:
+    row = replace(bench.sign_up(), round=2)
+
+    def believed(name: str, number: int, timestamp: int) -> Callback:
+        return Callback(
+            name, timestamp, "app", timestamp, f"t{number}", row.id, number, "x", "PASS", "9", b"", "", Verdict.APPLIED
+        )
+
+    kept = [believed("cbk_1", 1, 9_000), believed("cbk_2", 2, 5_000), believed("cbk_3", 2, 6_000)]
+    assert bench.context.store.commit(Change(bench.row(row), row, callbacks=kept))
+    judged = bench.context.store.callbacks_to_judge_by(row, token_hash="t2", app_id="app", timestamp=4_000)
+    assert [callback.id for callback in judged] == ["cbk_3"]
+    again = bench.context.store.callbacks_to_judge_by(row, token_hash="t2", app_id="app", timestamp=5_000)
+    assert [callback.id for callback in again] == ["cbk_2", "cbk_3"], "and by those of its identity"
+
+
 def test_each_key_leads_to_its_onboarding(bench: Bench) -> None:
     row = bench.shared_on_paper("9001")
     store = bench.context.store
