@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -15,7 +15,7 @@ from orchestrator.errors import Conflict, InvalidInput, OrchestratorError
 from orchestrator.machine import State
 from orchestrator.onboarding import collect, listing, look, signup
 from orchestrator.onboarding.context import Context
-from orchestrator.onboarding.profile import DOCUMENT_KINDS, LARGEST_DOCUMENT
+from orchestrator.onboarding.profile import DOCUMENT_KINDS, LARGEST_DOCUMENT, LARGEST_SUM
 from orchestrator.records import Onboarding
 
 # Another separator than ours may be told to a spreadsheet: then a cell begins in the midst of ours as well.
@@ -62,6 +62,7 @@ def entries(file: Path, folder: Path | None) -> Iterator[Entry]:
 def entry_faults(context: Context, entry: Entry) -> list[EntryFault]:
     """Everything that would keep an entry from being begun and submitted."""
     found: list[EntryFault] = []
+    needed: Collection[str] = ()
     try:
         asked = signup.checked_signup(context, dict(entry.data))
         needed = context.profile_rules.needed_documents(asked.profile)
@@ -72,12 +73,17 @@ def entry_faults(context: Context, entry: Entry) -> list[EntryFault]:
         ]
     except InvalidInput as error:
         found += [EntryFault(entry.line, path, "; ".join(said)) for path, said in error.errors.items()]
+    size = 0
     for kind, path in entry.documents.items():
         try:
-            collect.check_document(kind, _content(path))
+            content = _content(path)
+            collect.check_document(kind, content)
+            size += len(content) if kind in needed else 0
         except (OrchestratorError, OSError) as error:
             problem = error.strerror if isinstance(error, OSError) else str(error)
             found.append(EntryFault(entry.line, kind, problem or "cannot be read"))
+    if size > LARGEST_SUM:
+        found.append(EntryFault(entry.line, "documents", f"together may have {LARGEST_SUM} bytes: send smaller ones"))
     return found
 
 

@@ -18,7 +18,7 @@ import pytest
 from orchestrator.cli.bulk import _take_in
 from orchestrator.errors import InvalidInput
 from orchestrator.machine import Event, State
-from orchestrator.onboarding import advance, bulk, look, operate
+from orchestrator.onboarding import advance, bulk, look, operate, signup
 from orchestrator.records import Onboarding
 from tests.command_line import CHECKOUT, orchestrator
 from tests.merchant_end import MerchantEnd
@@ -102,6 +102,32 @@ def test_who_is_submitted_while_the_import_is_at_them_is_no_fault(bench: Bench, 
     row = bulk.take_in(bench.context, replace(entry, documents=SubmittedMeanwhile(entry.documents)), "import")
     assert row.state is State.UPLOADING
     assert bench.events(row).count(Event.SUBMITTED) == 1
+
+
+def test_documents_that_are_too_large_together_are_told_before_anybody_is_imported(
+    bench: Bench, tmp_path: Path
+) -> None:
+    data = users(2)
+    data[1]["profile"]["idType"] = "ID_CARD"
+    file, scans = as_json(tmp_path, data), folder_of(tmp_path, data)
+    for kind in ("idFileFront", "idFileBack", "selfie"):
+        (scans / data[1]["merchantUserId"] / f"{kind}.pdf").write_bytes(pdf(kind).ljust(3_400_000))
+    done = orchestrator(bench.environ(), tmp_path, "import", file, "--documents", scans, "--dry-run", expect=1)
+    assert [line.split(": ")[:2] for line in done.stderr.splitlines() if line.startswith("line")] == [
+        ["line 3", "documents"]
+    ]
+    assert everybody(bench) == []
+
+
+def test_an_import_in_which_somebody_cannot_be_submitted_goes_on_and_fails(bench: Bench, tmp_path: Path) -> None:
+    data = users(2)
+    file, scans = as_json(tmp_path, data), folder_of(tmp_path, data)
+    begun = signup.checked_signup(bench.context, {name: data[0][name] for name in ("merchantUserId", "email")})
+    signup.sign_up(bench.context, begun, "test")  # which keeps its data, as it was given
+    done = orchestrator(bench.environ(), tmp_path, "import", file, "--documents", scans, expect=1)
+    assert done.stdout == "imported 1 of 2 users\n"
+    assert "line 1: something is missing" in done.stderr
+    assert [row.state for row in everybody(bench)].count(State.UPLOADING) == 1
 
 
 def test_everything_that_is_wrong_is_told_by_line_and_field_and_nothing_is_imported(
