@@ -56,7 +56,7 @@ def seed(pages: Pages) -> None:
         outcome = Outcome(name, newest.id, pages.clock.now - 4_000, skew_ms=skew)
         context.store.commit(Change(newest, newest, outcome=outcome))
         newest = pages.sign_up(_STORY[-1][1])
-    context.schedule.beat("worker", pages.clock.now - 2_000, 0)
+    context.schedule.beat("worker", pages.clock.now - 2_000, 0, 60_000)
 
 
 def history(pages: Pages) -> None:

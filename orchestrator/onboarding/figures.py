@@ -20,12 +20,13 @@ class Figures:
     `due`: lane → steps that are due (10,000 at most are counted), and the age of the oldest. `verdicts`: how
     often each was given since the beginning; `refusals`: how often a webhook was turned away. `refused`: requests that
     the application never saw, by the status of the answer, those that ever happened. `transitions`: by event and the
-    state that it led to, those that ever happened. `calls`: by operation and outcome. `worker_age`: since a worker was
-    last seen; None: never.
+    state that it led to, those that ever happened. `calls`: by operation and outcome. `oldest_failing`: since a step
+    fails that has failed longest. `worker_age`: since a worker was last seen; None: never.
     """
 
     onboardings: Mapping[State, int]
     due: Mapping[Lane, tuple[int, int]]
+    oldest_failing: int
     deliveries: Mapping[DeliveryStatus, int]
     oldest_delivery: int
     verdicts: Mapping[Verdict, int]
@@ -46,9 +47,11 @@ def figures(context: Context) -> Figures:
     backlog = context.schedule.backlog(now)
     tallies = context.store.tallies()
     beat = look.last_beat(context)
+    failing = [row.failing_since for row in context.status.failing(1)]
     return Figures(
         onboardings=look.counts(context),
         due=backlog.due,
+        oldest_failing=max((now - since for since in failing if since is not None and since < now), default=0),
         deliveries={status: tallies.get(("deliveries", status), 0) for status in DeliveryStatus},
         oldest_delivery=backlog.oldest_delivery,
         verdicts={verdict: tallies.get(("verdicts", verdict), 0) for verdict in Verdict},

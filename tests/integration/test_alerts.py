@@ -92,6 +92,10 @@ CASES: dict[str, Case] = {
         },
         {"lane": "share"},
     ),
+    "OrchestratorStepsFailing": Case(
+        {"orchestrator_oldest_failing_step_age_seconds": steady(3601)},
+        {"orchestrator_oldest_failing_step_age_seconds": steady(3599)},
+    ),
     "OrchestratorPollsLate": Case(
         {'orchestrator_oldest_due_step_age_seconds{lane="poll"}': steady(3601)},
         {'orchestrator_oldest_due_step_age_seconds{lane="poll"}': steady(3599)},

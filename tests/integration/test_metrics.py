@@ -131,6 +131,17 @@ def test_due_steps_and_the_age_of_the_oldest_are_told_by_lane(web: Web) -> None:
     assert values(web, "orchestrator_oldest_due_step_age_seconds")["poll"] == 0
 
 
+def test_the_age_of_what_has_failed_longest_is_told(web: Web) -> None:
+    assert values(web, "orchestrator_oldest_failing_step_age_seconds") == {"": 0}
+    now = web.bench.clock()
+    ages = {web.bench.submitted().id: 60, web.bench.submitted().id: 3_700, web.bench.submitted().id: None}
+    with web.bench.connected() as database:
+        for onboarding_id, seconds in ages.items():
+            since = None if seconds is None else now - seconds * SECOND
+            database.execute("update onboardings set failing_since = ? where id = ?", (since, onboarding_id))
+    assert values(web, "orchestrator_oldest_failing_step_age_seconds")[""] == pytest.approx(3_700, abs=1)
+
+
 def test_notifications_are_counted_through_their_whole_life(told: Bench) -> None:
     rows_by_status = "select status, count(*) from deliveries group by status"
     with web_of(told) as web:
@@ -299,7 +310,7 @@ def test_slots_in_use_are_told_by_lane(web: Web) -> None:
 
 
 def test_the_age_of_the_last_heartbeat_is_told(web: Web) -> None:
-    web.bench.context.schedule.beat("worker-1", web.bench.clock(), 0)
+    web.bench.context.schedule.beat("worker-1", web.bench.clock(), 0, MINUTE)
     web.bench.clock.advance(45 * SECOND)
 
     assert values(web, "orchestrator_worker_heartbeat_age_seconds") == {"": 45}

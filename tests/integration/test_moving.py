@@ -142,7 +142,7 @@ def test_nothing_is_copied_while_somebody_is_there(old: Bench, command: Command)
         advance.beat(web.context, "wrk_1")
     assert "a worker was there" in command("copy", "--to", "sqlite:///new.db", expect=1)
     with closing(old.open()) as service:
-        service.context.schedule.beat("wrk_1", worker - 60 * SECOND, 0)
+        service.context.schedule.beat("wrk_1", worker - 60 * SECOND, 0, 60 * SECOND)
     command("copy", "--to", "sqlite:///new.db")
 
 

@@ -111,7 +111,7 @@ def test_warnings_health_and_the_last_beat_are_shown(pages: Pages) -> None:
     row = pages.sign_up("u-1")
     refused = Outcome("osl", row.id, pages.clock.now, Kind.UNAUTHORIZED, "401", skew_ms=12_000)
     pages.context.store.commit(Change(row, row, outcome=refused))
-    pages.context.schedule.beat("worker", pages.clock.now, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0, 60_000)
     text = visible(browser.get("/status").text)
     assert "No worker is running" not in text
     assert "Worker Working Last seen 2026-11-22 10:00:00 UTC" in text
@@ -279,7 +279,7 @@ def test_the_timeline_merges_transitions_and_callbacks(pages: Pages) -> None:
 def test_a_doubt_and_the_next_attempt_are_shown(pages: Pages) -> None:
     row = pages.in_state(State.APPROVED, "u-1")
     pages.happen(row.id, Event.CALLBACK_REJECT)
-    pages.context.schedule.beat("worker", pages.clock.now, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0, 60_000)
     text = visible(pages.browser(pages.viewer).get(one(row.id)).text)
     assert "Doubted since 2026-11-22" in text
     assert "A webhook claims otherwise than approved" in text
@@ -297,7 +297,7 @@ def test_the_reason_is_shown_masked(pages: Pages) -> None:
 
 def test_failures_are_told_as_people_count(pages: Pages) -> None:
     row = pages.in_state(State.UPLOADING, "u-1")
-    pages.context.schedule.beat("worker", pages.clock.now, 0)
+    pages.context.schedule.beat("worker", pages.clock.now, 0, 60_000)
     browser = pages.browser(pages.viewer)
     for number, says in ((1, "Attempts 1 failed since"), (2, "Attempts 2 failed in a row since")):
         later = {"attempts": number, "failing_since": pages.clock.now, "step_at": pages.clock.now + 60_000}
