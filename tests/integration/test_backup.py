@@ -453,7 +453,15 @@ def test_a_signup_that_is_acknowledged_while_an_archive_is_restored_is_not_lost(
         """Neither checked nor settled."""
 
     with pytest.raises(InvalidInput, match="is not empty"):
-        archives.read(other.service.driver, StartedTooEarly(), bootstrap.database, nothing, nothing, archive)
+        archives.read(
+            other.service.driver,
+            StartedTooEarly(),
+            other.context.sealer,
+            bootstrap.database,
+            nothing,
+            nothing,
+            archive,
+        )
     assert [other.state(row) for row in begun] == [State.COLLECTING] * 2
     other.close()
 
