@@ -65,7 +65,7 @@ class ListedOnboardingSchema(Schema):
 
     id = _text("`onb_…`")
     merchantUserId = _text("The merchant's own id of the user.")
-    state = _word(State, "See states.md.")
+    state = _word(State, " ".join(f"`{state}`: {state.meaning}" for state in State))
     round = _count("Counts submissions.", 1)
     missing = fields.List(
         fields.String(),
@@ -152,7 +152,7 @@ class TransitionSchema(Schema):
         metadata={"description": "Null: the signup."},
     )
     to = _word(State)
-    event = _word(Event, "See states.md.")
+    event = _word(Event, "What happened.")
     actor = _text("Who did it: `role:name` of a token, or a part of the service.")
     detail = _text("Short, without personal data; may be empty.")
     hash = _text("Over this row and the hash before it.", pattern="^[0-9a-f]{64}$")
