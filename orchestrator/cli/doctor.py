@@ -27,7 +27,7 @@ _URLS = {
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one line a check.")
 def doctor(as_json: bool) -> None:
-    """Check settings, storage, keys, worker, providers and clocks; exit status 1 if there is an error."""
+    """Check settings, storage, keys, worker, providers and clocks; exit status 1 if there is an error, 2 if the database has moved."""
     worst = 0
     for finding in _findings():
         worst = max(worst, finding.level is Level.ERROR)
@@ -57,6 +57,7 @@ def _findings() -> Iterator[Finding]:
         yield from examine(service.context, service.outgoing, bootstrap.btse_variants(service), urls)
     except ConfigurationError as error:
         yield from _faults(error)
+        sys.exit(2)  # as whatever opens a database that has moved
     finally:
         service.close()
 

@@ -226,7 +226,7 @@ def test_a_database_that_has_moved_is_said_once_as_a_finding(bench: Bench) -> No
     bench.close()
     with bench.open().driver.alone() as whole:
         whole.move_away("postgresql://host/database", bench.clock())
-    done = orchestrator(bench.environ(), bench.folder, "doctor", "--json", expect=1)
+    done = orchestrator(bench.environ(), bench.folder, "doctor", "--json", expect=2)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [finding["check"] for finding in found if finding["level"] == "error"] == ["ORCHESTRATOR_DATABASE_URL"]
     assert "its contents moved to postgresql://host/database" in found[-1]["text"]
