@@ -27,7 +27,10 @@ _URLS = {
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one line a check.")
 def doctor(as_json: bool) -> None:
-    """Check settings, storage, keys, worker, providers and clocks; exit status 1 if there is an error, 2 if the database has moved."""
+    """Check settings, storage, keys, worker, providers and clocks.
+
+    The exit status is 1 if there is an error, 2 if the database has moved.
+    """
     worst = 0
     for finding in _findings():
         worst = max(worst, finding.level is Level.ERROR)
