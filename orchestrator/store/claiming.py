@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from orchestrator.health import ProviderHealth
 from orchestrator.records import OSL_LANES, Lane, Onboarding
@@ -93,16 +94,7 @@ class Claiming:
     def _take(self, lane: Lane, limit: int) -> None:
         if limit <= 0 or not self._is_due(lane):
             return
-        terms = self._terms
-        found = self._session.rows(
-            "claim_lane",
-            lane=lane,
-            now=terms.now,
-            furthest=terms.now + LONGEST_LEASE,
-            lease=terms.lease,
-            lease_until=terms.lease_until,
-            limit=limit,
-        )
+        found = self._leased("claim_lane", lane, limit=limit)
         self._due[lane] = None if len(found) == limit else False
         # A database may give in any order what it changed.
         self._keep(sorted(map(rows.onboarding, found), key=lambda row: row.due_at or 0), lane)
@@ -116,15 +108,7 @@ class Claiming:
             return
         for last_probed in dict.fromkeys((health.last_probed, None)):
             for lane in lanes:
-                found = self._session.rows(
-                    "claim_probe",
-                    lane=lane,
-                    now=terms.now,
-                    furthest=terms.now + LONGEST_LEASE,
-                    lease=terms.lease,
-                    lease_until=terms.lease_until,
-                    last_probed=last_probed,
-                )
+                found = self._leased("claim_probe", lane, last_probed=last_probed)
                 if found:
                     self._keep([rows.onboarding(found[0])], lane)
                     # Another transaction may hold the last free slot: then nothing is sent, and the next one may.
@@ -132,6 +116,18 @@ class Claiming:
                         probed = replace(health, last_probed=found[0]["id"], next_probe_at=terms.now + terms.probe_ms)
                         self._session.run("put_provider", **rows.health_values(probed))
                     return
+
+    def _leased(self, statement: str, lane: Lane, **chosen: Any) -> list[Row]:
+        terms = self._terms
+        return self._session.rows(
+            statement,
+            lane=lane,
+            now=terms.now,
+            furthest=terms.now + LONGEST_LEASE,
+            lease=terms.lease,
+            lease_until=terms.lease_until,
+            **chosen,
+        )
 
     def _keep(self, found: list[Onboarding], lane: Lane) -> None:
         terms = self._terms

@@ -51,7 +51,7 @@ def families(known: Figures) -> Iterator[Metric]:
     ages = {lane: age / 1000 for lane, (_, age) in known.due.items()}
     yield _gauge("oldest_due_step_age_seconds", "How long the oldest due step has waited; 0: none.", "lane", ages)
     says = (
-        "Since when the step has failed that has failed longest; 0: none. Beyond RETRY_HORIZON_HOURS a person is asked."
+        "How long the step has failed that has failed longest; 0: none. Beyond RETRY_HORIZON_HOURS a person is asked."
     )
     yield _single("oldest_failing_step_age_seconds", says, known.oldest_failing / 1000)
     yield _gauge("deliveries", "Notifications to the merchant by status.", "status", known.deliveries)

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook
 
 from tests.acceptance.conftest import Install
 from tests.example_merchant import ExampleMerchant
-from tests.installation import User, free_port, http
+from tests.installation import Installation, User, free_port, http
 from tests.merchant_end import whsec
 from tests.signups import documents, signup_data
 from tests.waiting import until
@@ -28,9 +28,7 @@ def merchant(tmp_path: Path) -> Iterator[ExampleMerchant]:
         yield example
 
 
-def test_a_user_of_the_example_is_signed_up_verified_and_known_to_be_approved(
-    merchant: ExampleMerchant, install: Install
-) -> None:
+def installed_for(merchant: ExampleMerchant, install: Install) -> Installation:
     settings = {
         "ORCHESTRATOR_SIGNUP_SECRETS": merchant.signup_secret,
         "ORCHESTRATOR_NOTIFY_SECRET": merchant.notify_secret,
@@ -38,6 +36,13 @@ def test_a_user_of_the_example_is_signed_up_verified_and_known_to_be_approved(
     }
     site = install(settings=settings)
     merchant.start(site.url)
+    return site
+
+
+def test_a_user_of_the_example_is_signed_up_verified_and_known_to_be_approved(
+    merchant: ExampleMerchant, install: Install
+) -> None:
+    site = installed_for(merchant, install)
 
     begun = merchant.sign_up("review@example.com")
     assert (begun["merchantUserId"], begun["state"]) == ("u-1", "collecting")
@@ -64,13 +69,7 @@ def test_a_user_of_the_example_is_signed_up_verified_and_known_to_be_approved(
 def test_who_gave_up_begins_anew_at_the_example_and_a_refusal_is_told(
     merchant: ExampleMerchant, install: Install
 ) -> None:
-    settings = {
-        "ORCHESTRATOR_SIGNUP_SECRETS": merchant.signup_secret,
-        "ORCHESTRATOR_NOTIFY_SECRET": merchant.notify_secret,
-        "ORCHESTRATOR_NOTIFY_URL": f"{merchant.url}/kyc",
-    }
-    site = install(settings=settings)
-    merchant.start(site.url)
+    site = installed_for(merchant, install)
 
     begun = merchant.sign_up("pass@example.com")
     (row,) = site.call("GET", "onboardings?q=u-1").json()["items"]

@@ -316,25 +316,31 @@ def test_writers_that_wait_for_each_other_are_both_served(shared_bench: Bench) -
         assert found.id == rows[number].id
 
 
+def refused_by_osl(bench: Bench) -> None:
+    """Everybody is due, and OSL Pay may be tried."""
+    before = bench.clock() - SECOND
+    with bench.connected() as database:
+        database.execute("update onboardings set due_at = 1, step_at = 1")
+        database.execute(
+            "insert into providers (name, unauthorized_ids, unhealthy_since, next_probe_at, last_probed) "
+            "values ('osl', '[]', ?, ?, null)",
+            (before, before),
+        )
+
+
 def test_who_would_probe_a_provider_that_is_healed_at_that_moment_holds_nobody_up(shared_bench: Bench) -> None:
     context = shared_bench.context
     context.schedule.set_budget(10)
     for _ in range(4):
         shared_bench.shared_on_paper()
     url = shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]
-    with shared_bench.connected() as database:
-        now = shared_bench.clock()
-        database.execute("update onboardings set due_at = 1, step_at = 1")
-        database.execute(
-            "insert into providers (name, unauthorized_ids, unhealthy_since, next_probe_at, last_probed) "
-            "values ('osl', '[]', ?, ?, null)",
-            (now - SECOND, now - SECOND),
-        )
+    refused_by_osl(shared_bench)
     room = {**dict.fromkeys(Lane, 0), Lane.POLL: 1}
     claiming = threading.Thread(target=advance.claim, args=(shared_bench.open().context, room))
     with psycopg.connect(url) as healing:
         healing.execute(
-            "update providers set unhealthy_since = null, next_probe_at = null, last_success_at = %s", (now,)
+            "update providers set unhealthy_since = null, next_probe_at = null, last_success_at = %s",
+            (shared_bench.clock(),),
         )
         claiming.start()
         waits = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -352,14 +358,7 @@ def test_a_probe_for_which_others_hold_the_last_slots_at_that_moment_is_not_take
     context = shared_bench.context
     context.schedule.set_budget(10)
     shared_bench.shared_on_paper()
-    with shared_bench.connected() as database:
-        now = shared_bench.clock()
-        database.execute("update onboardings set due_at = 1, step_at = 1")
-        database.execute(
-            "insert into providers (name, unauthorized_ids, unhealthy_since, next_probe_at, last_probed) "
-            "values ('osl', '[]', ?, ?, null)",
-            (now - SECOND, now - SECOND),
-        )
+    refused_by_osl(shared_bench)
     room = {**dict.fromkeys(Lane, 0), Lane.POLL: 1}
     with psycopg.connect(shared_bench.settings["ORCHESTRATOR_DATABASE_URL"]) as other:
         other.execute("select * from slots for update")
