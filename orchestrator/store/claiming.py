@@ -94,7 +94,7 @@ class Claiming:
     def _take(self, lane: Lane, limit: int) -> None:
         if limit <= 0 or not self._is_due(lane):
             return
-        found = self._leased("claim_lane", lane, limit=limit)
+        found = self._session.rows("claim_lane", limit=limit, **self._leased(lane))
         self._due[lane] = None if len(found) == limit else False
         # A database may give in any order what it changed.
         self._keep(sorted(map(rows.onboarding, found), key=lambda row: row.due_at or 0), lane)
@@ -108,7 +108,7 @@ class Claiming:
             return
         for last_probed in dict.fromkeys((health.last_probed, None)):
             for lane in lanes:
-                found = self._leased("claim_probe", lane, last_probed=last_probed)
+                found = self._session.rows("claim_probe", last_probed=last_probed, **self._leased(lane))
                 if found:
                     self._keep([rows.onboarding(found[0])], lane)
                     # Another transaction may hold the last free slot: then nothing is sent, and the next one may.
@@ -117,17 +117,15 @@ class Claiming:
                         self._session.run("put_provider", **rows.health_values(probed))
                     return
 
-    def _leased(self, statement: str, lane: Lane, **chosen: Any) -> list[Row]:
+    def _leased(self, lane: Lane) -> dict[str, Any]:
         terms = self._terms
-        return self._session.rows(
-            statement,
-            lane=lane,
-            now=terms.now,
-            furthest=terms.now + LONGEST_LEASE,
-            lease=terms.lease,
-            lease_until=terms.lease_until,
-            **chosen,
-        )
+        return {
+            "lane": lane,
+            "now": terms.now,
+            "furthest": terms.now + LONGEST_LEASE,
+            "lease": terms.lease,
+            "lease_until": terms.lease_until,
+        }
 
     def _keep(self, found: list[Onboarding], lane: Lane) -> None:
         terms = self._terms
